@@ -18,6 +18,7 @@ pub mod limits;
 pub mod listen;
 mod methods;
 pub mod own;
+pub mod public_url;
 mod quotas;
 pub mod reader;
 pub mod reload;

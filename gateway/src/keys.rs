@@ -47,7 +47,7 @@ pub use lifetime::{InvalidLifetime, Lifetime};
 pub use plan::{InvalidPlanName, Plan, PlanName};
 pub use restrictions::Restrictions;
 pub use scope::{Scope, Scopes};
-pub use table::{ByCustomId, Change, FoundConsumer, KeyTable, KnownKey};
+pub use table::{ByCustomId, Change, FoundConsumer, KeyTable, KnownConsumer, KnownKey};
 pub use tag::{Tag, Tags};
 pub use token::{MalformedKey, PlainKey, Prefix, check_shape};
 pub use unix_millis::UnixMillis;

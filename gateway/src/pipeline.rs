@@ -23,6 +23,7 @@ mod preflight;
 mod quotas;
 pub mod record;
 mod refused;
+mod resource_metadata;
 mod self_path;
 pub mod unread;
 mod worker;
@@ -34,17 +35,17 @@ use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody as _};
 use actix_http::header::{self, HeaderMap, HeaderName};
 use actix_http::{ConnectionType, Method, Payload, Request, RequestHead, Response, Version};
 
-use crate::auth::api_key::authenticate;
+use crate::auth::credential::Verifiers;
 use crate::auth::demand::{Attempt, Denial};
 use crate::auth::key_sources::{Credentials, KeySources};
-use crate::auth::{Caller, CallerTag};
+use crate::auth::{Caller, CallerTag, Proven};
 use crate::front::client_stream::ClientControl;
 use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
 use crate::http::shown_path::ShownPath;
 use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
-use crate::keys::{KnownKey, UnixMillis, token};
+use crate::keys::{UnixMillis, token};
 use crate::limits::Purpose;
 use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
@@ -62,6 +63,7 @@ use crate::proxy::failure::Failed;
 use crate::proxy::forward::forward;
 use crate::proxy::headers::forwarded_hosts;
 use crate::proxy::plain_answer::PlainRules;
+use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::retry::{ForwardedResponse, HostHeader};
 use crate::proxy::upgrade::{self, Client};
 use crate::routes::{NoRoute, Route, is_same};
@@ -112,7 +114,8 @@ pub async fn serve(
     adapt_to(version, response)
 }
 
-/// Answers a preflight, or a key that asks about itself; `None` for other requests.
+/// Answers a preflight, a key that asks about itself, or a question about the issuers of a route;
+/// `None` for other requests.
 fn answer_here(
     worker: &Worker,
     policy: &Policy,
@@ -123,6 +126,7 @@ fn answer_here(
     let answer = catch_panic_sync(|| {
         preflight::answer(worker, policy, exchange, request, size)
             .or_else(|| self_path::answer(worker, policy, exchange, request, size))
+            .or_else(|| resource_metadata::answer(worker, policy, exchange, request, size))
     });
     answer.unwrap_or_else(|panicked| Some(Err(exchange.panicked(&panicked))))
 }
@@ -288,8 +292,7 @@ async fn run(
             Err(withdrawal) => Err(withdrawal),
         }
     };
-    let answer = answer
-        .map_err(|withdrawal| Refused::withdrawn(withdrawal, &route.demand, &route.key_sources))?;
+    let answer = answer.map_err(|withdrawal| Refused::withdrawn(withdrawal, route))?;
     let answer = answer.map_err(|failed| {
         exchange.fail_origin_wait(&failed.failure);
         if failed.is_no_work_of_the_origin() {
@@ -394,7 +397,17 @@ fn enter<'a>(
     let observes = route.auth.observe();
     let is_counted = observes || brake::check(worker, policy, exchange, request.head().headers())?;
     let (since, credentials) = (worker.streams.generation(), credentials(request, route));
-    let presented = authenticate(&credentials, &worker.keys, &policy.prefix);
+    let address = exchange.address().client;
+    let verifiers = Verifiers {
+        methods: &route.auth,
+        buckets: &route.demand.buckets,
+        keys: &worker.keys,
+        prefix: &policy.prefix,
+        issuers: &policy.issuers,
+        now: UnixMillis::from(exchange.at()),
+        may_verify: &|| brake::may_verify(worker, policy, address),
+    };
+    let presented = verifiers.authenticate(&credentials);
     let caller = authorise(presented, route, exchange).or_else(|denial| {
         if observes {
             return Ok(observing::pass(
@@ -405,7 +418,10 @@ fn enter<'a>(
                 denial,
             ));
         }
-        let refused = Refused::denied(denial, &route.demand, &credentials, &policy.prefix);
+        let (address, headers) = (exchange.address(), request.head().headers());
+        let metadata = resource_metadata::url(policy, address, headers, &target, route);
+        exchange.set_resource_metadata(metadata);
+        let refused = Refused::denied(denial, route, &credentials, &policy.prefix);
         if is_counted {
             return Err(refused);
         }
@@ -418,8 +434,14 @@ fn enter<'a>(
     if exchange.passes_credential() {
         keep_query(worker, policy, request, route, &mut target);
     }
-    if exchange.key().is_some() {
+    if exchange.has_proven() {
         exchange.set_key_place(credentials.place());
+    }
+    if let Caller::Token(_) = &caller
+        && has_token_in_url(worker, policy, request, &credentials, &caller)
+    {
+        exchange.show_path(ShownPath::HasKey);
+        return Err(Refusal::KeyInUrl.into());
     }
     exchange.watch(&worker.streams, since);
     own_rules::check(worker, policy, exchange, request, &target, route, &caller)?;
@@ -570,29 +592,52 @@ fn route<'a>(
     })
 }
 
-/// Decides whether the presented key admits its holder. A key that is present must be valid, even
-/// on routes that need none.
+/// Decides whether the presented credential admits its holder. One that is present must be valid,
+/// even on routes that need none.
 fn authorise(
-    presented: Result<KnownKey, Denial>,
+    presented: Result<Proven, Denial>,
     route: &Route,
     exchange: &mut Exchange,
 ) -> Result<Caller, Denial> {
-    let demand = &route.demand;
+    let (demand, address) = (&route.demand, exchange.address().client);
+    if let Ok(proven) = &presented {
+        exchange.set_proven(proven);
+    }
     match presented {
-        Ok(key) => {
+        Ok(Proven::Key(key)) => {
             let now = UnixMillis::from(exchange.at());
-            exchange.set_key(&key);
             let attempt = Attempt {
-                address: Some(exchange.address().client),
+                address: Some(address),
                 method: Some(exchange.method().as_str()),
                 route: Some(&route.name),
             };
             demand.admits(&key, now, &attempt)?;
             Ok(Caller::Key(key))
         }
+        Ok(Proven::Token(holder)) => {
+            demand.admits_token(&holder, Some(address))?;
+            Ok(Caller::Token(holder))
+        }
         Err(Denial::Missing) => demand.admits_anonymous().map(|()| Caller::Anonymous),
         Err(denial) => Err(denial),
     }
+}
+
+/// Whether the URL contains the token that the caller presented. Tokens of others may stand there:
+/// some protocols send them so.
+fn has_token_in_url(
+    worker: &Worker,
+    policy: &Policy,
+    request: &Request,
+    credentials: &Credentials<'_>,
+    caller: &Caller,
+) -> bool {
+    let (url, token) = (request.uri().path_and_query(), credentials.of(caller));
+    url.zip(token).is_some_and(|(url, token)| {
+        url.as_str().len() >= token.len()
+            && PresentedKey::new(&policy.prefix, &worker.keys, Some(&token))
+                .is_in_value(url.as_str().as_bytes())
+    })
 }
 
 /// Enforces the body limit and the share of the caller.
@@ -610,7 +655,7 @@ fn admit(
     // Last, so that a request refused for another reason takes no share.
     match caller {
         caller if exchange.charge(caller) => Ok(()),
-        Caller::Key(_) => Err(Refusal::TooManyOfKey),
+        Caller::Key(_) | Caller::Token(_) => Err(Refusal::TooManyOfKey),
         // Anonymous requests share one limit; the client may not have caused the overload.
         Caller::Anonymous => Err(Refusal::Overloaded),
     }

@@ -114,6 +114,7 @@ pub struct Routes {
     read_queries: bool,
     answer_pages: bool,
     self_paths: HashSet<String>,
+    take_tokens: bool,
 }
 
 impl Routes {
@@ -143,6 +144,7 @@ impl Routes {
                 .iter()
                 .any(|route| route.path != every_path || !route.mapping().is_identity()),
             depend_on_host: routes.iter().any(|route| !route.hosts.is_empty()),
+            take_tokens: routes.iter().any(|route| route.auth.take_tokens()),
             answer_pages: routes.iter().any(|route| route.cors.is_some()),
             self_paths: routes
                 .iter()
@@ -175,6 +177,12 @@ impl Routes {
     #[must_use]
     pub fn read_queries(&self) -> bool {
         self.read_queries
+    }
+
+    /// Whether any route takes tokens.
+    #[must_use]
+    pub fn take_tokens(&self) -> bool {
+        self.take_tokens
     }
 
     /// Whether any route answers pages of other origins.

@@ -179,6 +179,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
     };
     let pool = Arc::new(pool_settings());
     let policy = Policy {
+        public_url: None,
         health_path: None,
         routes: Routes::new(
             vec![route("/", origin), route("/panic", "http://panic.test")],

@@ -8,7 +8,7 @@ use actix_web::http::header::{self, HeaderMap};
 use rustix::system::uname;
 
 use crate::admin::problem::{Kind, Problem};
-use crate::config::admin::PublicUrl;
+use crate::config::public_url::PublicUrl;
 
 /// Accepted host names, in lower case. IP addresses cannot be rebound and need no entry.
 #[derive(Clone)]

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::admin::json::member;
 use crate::admin::problem::{FieldError, Kind};
+use crate::auth::jwt::is_token;
 use crate::keys::allowance::{Entries, Entry, InvalidEntries, LimitName, whole};
 use crate::keys::lifetime;
 use crate::keys::{
@@ -58,6 +59,11 @@ impl PresentedKey {
     /// Returns the key itself, for comparison only.
     pub(super) fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Returns whether the text is a token rather than a key.
+    pub(super) fn is_token(&self) -> bool {
+        is_token(self.0.as_bytes())
     }
 
     /// Returns the digest; `None` if the text cannot be a key.

@@ -17,7 +17,7 @@ use crate::admin::described::SCHEME;
 use crate::admin::endpoint::Endpoint;
 use crate::admin::endpoints;
 use crate::admin::problem::{FieldError, ProblemBody};
-use crate::config::admin::PublicUrl;
+use crate::config::public_url::PublicUrl;
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| text(None));
 

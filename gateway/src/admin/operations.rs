@@ -19,7 +19,7 @@ use crate::admin::idempotency::Running;
 use crate::admin::openapi;
 use crate::admin::problem::Problem;
 use crate::auth::admin_token::{AdminToken, AdminTokens};
-use crate::config::admin::PublicUrl;
+use crate::config::public_url::PublicUrl;
 use crate::keys::{KeyTable, Prefix};
 use crate::limits::brake::Brake;
 use crate::pipeline::Policy;

@@ -18,6 +18,7 @@ use crate::admin::problem::{FieldError, Problem};
 use crate::admin::query::Guard;
 use crate::auth::demand::{Attempt, Demand, Denial};
 use crate::auth::key_sources::KeySources;
+use crate::auth::methods::Methods;
 use crate::http::refusal::Refusal;
 use crate::keys::address::parse_address;
 use crate::keys::{
@@ -166,6 +167,7 @@ fn codes() -> Schema {
     let mut codes = vec![VALID];
     codes.extend(Denial::OF_A_KEY.map(code_of));
     codes.dedup();
+    codes.push(code_of(Denial::NotAccepted));
     codes.extend([RATE_LIMITED, QUOTA_EXCEEDED]);
     ObjectBuilder::new()
         .schema_type(Type::String)
@@ -188,6 +190,7 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
         route,
         cost: Units(cost),
     } = ask.body;
+    let is_token = key.is_token();
     let known = key
         .digest(ask.operations.prefix())
         .and_then(|digest| keys.lookup(&digest));
@@ -207,7 +210,12 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
         scopes: scopes.to_list(),
         ..Demand::ANY_KEY
     };
-    let admitted = known.as_ref().ok_or(Denial::Unknown).and_then(|known| {
+    // Tokens are for the gateway alone: whoever forwards one here has not checked it.
+    let none = match is_token {
+        true => Denial::NotAccepted,
+        false => Denial::Unknown,
+    };
+    let admitted = known.as_ref().ok_or(none).and_then(|known| {
         let attempt = Attempt {
             address: address.map(CallerAddress::from),
             method: method.map(AllowedMethod::as_str),
@@ -283,5 +291,6 @@ async fn take(
 
 /// Returns the code of the equivalent refusal of a request.
 fn code_of(denial: Denial) -> &'static str {
-    Refusal::of_denial(denial, &Demand::ANY_KEY, &KeySources::default()).code()
+    let (methods, sources) = (Methods::KEYS, KeySources::default());
+    Refusal::of_denial(denial, &Demand::ANY_KEY, &methods, &sources).code()
 }

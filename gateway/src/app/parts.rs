@@ -145,6 +145,11 @@ pub(super) fn policy(
         cors: Cors::new(&settings.cors, &[], settings.auth.1.headers()),
         limit_fields: settings.limits.fields,
         realm: settings.realm.clone(),
+        public_url: settings
+            .listen
+            .public_url
+            .as_ref()
+            .map(|url| url.origin().into()),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),
         max_staleness: settings.store.max_staleness,

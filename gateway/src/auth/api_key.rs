@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::auth::demand::Denial;
-use crate::auth::key_source::Token;
+use crate::auth::key_source::{Presented, Token};
 use crate::auth::key_sources::Credentials;
 use crate::keys::token::{compare_length, is_key_shaped};
 use crate::keys::{KeyDigest, KeyTable, KnownKey, Prefix, check_shape};
@@ -17,7 +17,18 @@ pub fn authenticate(
     keys: &KeyTable,
     prefix: &Prefix,
 ) -> Result<KnownKey, Denial> {
-    let presented = credentials.find()?;
+    look_up(credentials.find()?, keys, prefix)
+}
+
+/// Looks up what stands in the place of a key, in whatever state the key is.
+///
+/// # Errors
+/// Why there is no key.
+pub(super) fn look_up(
+    presented: Presented<'_>,
+    keys: &KeyTable,
+    prefix: &Prefix,
+) -> Result<KnownKey, Denial> {
     let look_up = |token: &Token<'_>| {
         check_shape(token, prefix).map_err(Denial::Malformed)?;
         keys.lookup(&KeyDigest::of(token)).ok_or(Denial::Unknown)

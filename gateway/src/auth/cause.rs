@@ -5,6 +5,7 @@ use actix_http::header::{self, HeaderName, HeaderValue};
 
 use crate::auth::api_key;
 use crate::auth::demand::Denial;
+use crate::auth::jwt::TokenFault;
 use crate::auth::key_sources::Credentials;
 use crate::keys::{MalformedKey, Prefix, token};
 
@@ -73,8 +74,42 @@ causes! {
     Route => "route";
     /// The route takes no keys of its bucket.
     Bucket => "bucket";
-    /// The key lacks a scope of the route.
+    /// The key or the token lacks a scope of the route.
     Scope => "scope";
+    /// A kind of credential that the route does not take, or a token of an issuer that it does not.
+    NotAccepted => "not_accepted";
+    /// A token that is no well-formed one, or has a header that is not accepted.
+    TokenForm => "token_form";
+    /// A token of no configured issuer.
+    TokenIssuer => "token_issuer";
+    /// A token with an algorithm that the issuer does not use.
+    TokenAlgorithm => "token_algorithm";
+    /// A token of another type than access tokens have.
+    TokenType => "token_type";
+    /// A token signed with no key of the issuer.
+    TokenKey => "token_key";
+    /// A token with a wrong signature.
+    TokenSignature => "token_signature";
+    /// A token that has expired.
+    TokenExpired => "token_expired";
+    /// A token with a time that is missing, malformed, in the future or too far away.
+    TokenTime => "token_time";
+    /// A token for another audience.
+    TokenAudience => "token_audience";
+    /// A token with a claim that is malformed, too large or not one of the accepted.
+    TokenClaims => "token_claims";
+    /// A token that is bound to a key of its holder.
+    TokenBound => "token_bound";
+    /// A token that cannot be checked without the keys of its issuer.
+    TokenKeysUnavailable => "token_keys_unavailable";
+    /// A token that was not checked, because too many forged ones came from the address.
+    TokenNotChecked => "token_not_checked";
+    /// A token whose issuer is configured in another way now, or dropped the key that signed it.
+    TokenWithdrawn => "token_withdrawn";
+    /// A token that names a consumer that does not exist.
+    ConsumerUnknown => "consumer_unknown";
+    /// A token that names a consumer by an id that several have.
+    ConsumerUnclear => "consumer_unclear";
 }
 
 /// Headers that carry keys at other gateways.
@@ -106,6 +141,52 @@ impl Cause {
             Denial::Route => Self::Route,
             Denial::Bucket => Self::Bucket,
             Denial::Scope => Self::Scope,
+            Denial::NotAccepted => Self::NotAccepted,
+            Denial::Token(fault) => Self::of_token(fault),
+            Denial::NotChecked => Self::TokenNotChecked,
+            Denial::ConsumerUnknown => Self::ConsumerUnknown,
+            Denial::ConsumerUnclear => Self::ConsumerUnclear,
+        }
+    }
+
+    /// Groups the rules that a token can fail. `gateway jwt verify` names each of them.
+    fn of_token(fault: TokenFault) -> Self {
+        match fault {
+            TokenFault::TooLong
+            | TokenFault::Parts
+            | TokenFault::Encoding
+            | TokenFault::Header
+            | TokenFault::HeaderTooLong
+            | TokenFault::Critical
+            | TokenFault::Unencoded
+            | TokenFault::Encrypted
+            | TokenFault::Nested
+            | TokenFault::KeyId
+            | TokenFault::TypeForm
+            | TokenFault::Claims => Self::TokenForm,
+            TokenFault::IssuerMissing | TokenFault::IssuerUnknown => Self::TokenIssuer,
+            TokenFault::IssuerNotAccepted => Self::NotAccepted,
+            TokenFault::UnknownAlgorithm | TokenFault::Algorithm => Self::TokenAlgorithm,
+            TokenFault::Type => Self::TokenType,
+            TokenFault::KeysUnavailable => Self::TokenKeysUnavailable,
+            TokenFault::KeyUnknown | TokenFault::KeyUnfit | TokenFault::KeyAmbiguous => {
+                Self::TokenKey
+            }
+            TokenFault::Signature => Self::TokenSignature,
+            TokenFault::Expired => Self::TokenExpired,
+            TokenFault::Expiry
+            | TokenFault::NotBeforeForm
+            | TokenFault::NotYetValid
+            | TokenFault::IssuedAtForm
+            | TokenFault::IssuedInFuture
+            | TokenFault::Lifetime => Self::TokenTime,
+            TokenFault::Audience => Self::TokenAudience,
+            TokenFault::Subject
+            | TokenFault::RequiredClaim
+            | TokenFault::Scopes
+            | TokenFault::ForwardedClaim => Self::TokenClaims,
+            TokenFault::Confirmation => Self::TokenBound,
+            TokenFault::RulesChanged | TokenFault::KeyRemoved => Self::TokenWithdrawn,
         }
     }
 

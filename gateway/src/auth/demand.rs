@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use crate::auth::jwt::TokenFault;
+use crate::auth::token_holder::{NoConsumer, TokenHolder};
 use crate::keys::{
     BucketName, CallerAddress, KeyStatus, KnownKey, MalformedKey, Scope, UnixMillis,
 };
@@ -75,12 +77,37 @@ pub enum Denial {
     /// The route does not accept keys of this bucket.
     #[error("the route does not accept keys of this bucket")]
     Bucket,
-    /// The key lacks a scope of the route.
-    #[error("the key has lost a scope of the route")]
+    /// The key or the token lacks a scope of the route.
+    #[error("the credential has lost a scope of the route")]
     Scope,
+    /// A kind of credential that the route does not take, or a token of an issuer that it does not.
+    #[error("the route no longer takes this kind of credential")]
+    NotAccepted,
+    /// The token is not valid, or the keys to tell are not there.
+    #[error("{0}")]
+    Token(TokenFault),
+    /// The token is not checked: too many forged ones came from the address.
+    #[error("too many forged tokens came from the address")]
+    NotChecked,
+    /// The token names a consumer that does not exist.
+    #[error("the consumer of the token no longer exists")]
+    ConsumerUnknown,
+    /// The token names a consumer by an id that consumers of several buckets have.
+    #[error("several consumers have the id in the token")]
+    ConsumerUnclear,
 }
 
 impl Denial {
+    /// The denial of a token with `fault`.
+    #[must_use]
+    pub fn of_token(fault: TokenFault) -> Self {
+        if fault.not_accepted() {
+            Self::NotAccepted
+        } else {
+            Self::Token(fault)
+        }
+    }
+
     /// Denials that concern one known key, in the order of the checks.
     pub const OF_A_KEY: [Self; 9] = [
         Self::Unknown,
@@ -130,16 +157,53 @@ impl Demand {
             Err(Denial::Method)
         } else if !route.is_none_or(|route| key.allows_route(route)) {
             Err(Denial::Route)
-        } else if !self.buckets.is_empty() && !self.buckets.contains(key.consumer().bucket) {
+        } else {
+            self.admits_holder(Some(key.consumer().bucket), |scope| key.allows(scope))
+        }
+    }
+
+    /// Checks whether a token that is valid now admits its holder from `address`; `None` means any
+    /// address. A token without a consumer is of no bucket.
+    ///
+    /// # Errors
+    /// [`Denial::ConsumerUnknown`], [`Denial::ConsumerUnclear`], [`Denial::Address`],
+    /// [`Denial::Bucket`] or [`Denial::Scope`]: the first that applies.
+    pub fn admits_token(
+        &self,
+        holder: &TokenHolder,
+        address: Option<CallerAddress>,
+    ) -> Result<(), Denial> {
+        holder.check_consumer().map_err(|none| match none {
+            NoConsumer::Unknown => Denial::ConsumerUnknown,
+            NoConsumer::Unclear => Denial::ConsumerUnclear,
+        })?;
+        let consumer = holder.consumer();
+        let may_come = address
+            .zip(consumer)
+            .is_none_or(|(address, consumer)| consumer.allows_address(address));
+        if !may_come {
+            return Err(Denial::Address);
+        }
+        let bucket = consumer.map(|consumer| consumer.known().bucket);
+        self.admits_holder(bucket, |scope| holder.has_scope(scope))
+    }
+
+    fn admits_holder(
+        &self,
+        bucket: Option<&BucketName>,
+        has_scope: impl Fn(&str) -> bool,
+    ) -> Result<(), Denial> {
+        let is_of_bucket = || bucket.is_some_and(|bucket| self.buckets.contains(bucket));
+        if !self.buckets.is_empty() && !is_of_bucket() {
             Err(Denial::Bucket)
-        } else if self.scopes.iter().any(|scope| !key.allows(scope.as_str())) {
+        } else if self.scopes.iter().any(|scope| !has_scope(scope.as_str())) {
             Err(Denial::Scope)
         } else {
             Ok(())
         }
     }
 
-    /// Checks whether a request without a key is admitted.
+    /// Checks whether a request without a credential is admitted.
     ///
     /// # Errors
     /// [`Denial::Missing`], also when scopes are demanded, which only a key can have.

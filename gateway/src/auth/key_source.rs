@@ -101,11 +101,17 @@ pub struct Presented<'r> {
     pub token: Token<'r>,
     /// The password of `Basic` if it has a user name too: either can be the key.
     pub other: Option<Token<'r>>,
+    /// Whether it stands in `Authorization: Bearer`, where tokens stand too.
+    pub is_bearer: bool,
 }
 
 impl<'r> Presented<'r> {
     fn only(token: Token<'r>) -> Self {
-        Self { token, other: None }
+        Self {
+            token,
+            other: None,
+            is_bearer: false,
+        }
     }
 
     /// The text with this digest, where there are two.
@@ -190,7 +196,13 @@ impl KeySource {
         query: Option<&'r str>,
     ) -> Result<Option<Presented<'r>>, Denial> {
         let found = match self {
-            Self::Bearer => credential(headers, "bearer")?.map(Token::Plain),
+            Self::Bearer => {
+                let found = credential(headers, "bearer")?.map(Token::Plain);
+                return Ok(found.map(|token| Presented {
+                    is_bearer: true,
+                    ..Presented::only(token)
+                }));
+            }
             Self::Scheme(scheme) => credential(headers, scheme)?.map(Token::Plain),
             Self::Basic => return credential(headers, "basic")?.map(in_basic).transpose(),
             Self::Header(name) => {
@@ -350,8 +362,8 @@ fn in_basic<'r>(credential: &[u8]) -> Result<Presented<'r>, Denial> {
         (b"", password) => Presented::only(part(password)),
         (user, b"") => Presented::only(part(user)),
         (user, password) => Presented {
-            token: part(user),
             other: Some(part(password)),
+            ..Presented::only(part(user))
         },
     })
 }

@@ -237,13 +237,13 @@ impl<'r> Credentials<'r> {
         }
     }
 
-    /// The key that `caller` presented, as it stands there.
+    /// The key or token that `caller` presented, as it stands there.
     #[must_use]
     pub fn of(&self, caller: &Caller) -> Option<Token<'r>> {
         let presented = self.find().ok()?;
         Some(match caller {
             Caller::Key(key) => presented.with_digest(key.digest()),
-            Caller::Anonymous => presented.token,
+            Caller::Token(_) | Caller::Anonymous => presented.token,
         })
     }
 }

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 
 use crate::cli::healthcheck::{own_client, reachable};
 use crate::config::Environment;
-use crate::config::admin::{AdminAccess, PublicUrl};
+use crate::config::admin::AdminAccess;
+use crate::config::public_url::PublicUrl;
 use crate::config::value::Setting as _;
 use crate::tls::origin::{OriginTls, OriginTlsFiles, server_name};
 

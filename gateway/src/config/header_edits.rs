@@ -165,6 +165,31 @@ fn may_be_credential(name: &str) -> bool {
     words.iter().any(|word| name.contains(word))
 }
 
+/// Refuses edits of request headers with claims of tokens. `shapes` are those of the routes, `claims`
+/// the headers of `forward_claims`.
+pub(super) fn refuse_claims_in_headers<'s>(
+    reader: &mut Reader,
+    shapes: impl Iterator<Item = Option<&'s Shape>>,
+    claims: &[&HeaderName],
+) {
+    for (index, shape) in shapes.enumerate() {
+        let Some(edits) = shape.map(|shape| &shape.request_headers) else {
+            continue;
+        };
+        let (set_key, remove_key) = keys(Edited::Requests);
+        let set = edits.set.iter().map(|(name, _)| (name, set_key));
+        let removed = edits.remove.iter().map(|name| (name, remove_key));
+        for (name, key) in set.chain(removed).filter(|(name, _)| claims.contains(name)) {
+            let message = format!(
+                "{name} carries a claim of tokens (forward_claims): only the gateway sets it"
+            );
+            reader
+                .problems()
+                .add(&format!("routes[{index}].{key}"), "the routes", message);
+        }
+    }
+}
+
 /// Refuses values with a secret of an origin in them. `shapes` are those of the routes, `secrets` all
 /// secrets of origins.
 pub(super) fn refuse_secrets_in_headers<'s>(

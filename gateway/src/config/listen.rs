@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::config::public_url::PublicUrl;
 use crate::config::reader::Reader;
 use crate::config::value::{Count, FilePath, HeadBytes, HeadFields, Streams};
 use crate::front::certificates::ServerPair;
@@ -16,6 +17,8 @@ use crate::tls::pem::PairFiles;
 pub struct ListenSettings {
     /// Listening address.
     pub address: SocketAddr,
+    /// URL that clients know the gateway by.
+    pub public_url: Option<PublicUrl>,
     /// Path of the health check.
     pub health_path: Option<HealthPath>,
     /// Worker threads.
@@ -77,6 +80,7 @@ impl ListenSettings {
     pub(super) fn read(section: &mut Reader) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let address = section.take("address", SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let public_url = section.take_optional("public_url");
         let health_path = section.take_optional("health_path");
         let workers = section.take("workers", Count(cores)).0;
         let before = section.problems().len();
@@ -85,6 +89,7 @@ impl ListenSettings {
         let (max_requests_in_flight, max_requests_in_flight_per_key) = read_in_flight(section);
         Self {
             address,
+            public_url,
             health_path,
             workers,
             trusted_proxies,

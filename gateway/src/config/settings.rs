@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use actix_http::header::HeaderName;
 use postern_shared::Secret;
 
 use crate::auth::jwt::IssuerRules;
@@ -12,7 +13,7 @@ use crate::config::admin::AdminSettings;
 use crate::config::brake::{read_brake, warn_of_brake};
 use crate::config::concurrency::read_concurrency;
 use crate::config::cors::{no_cors, read_cors};
-use crate::config::header_edits::refuse_secrets_in_headers;
+use crate::config::header_edits::{refuse_claims_in_headers, refuse_secrets_in_headers};
 use crate::config::jwt::read_issuers;
 use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
@@ -226,13 +227,18 @@ impl Settings {
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         refuse_health_path(reader, &routes, listen.health_path.as_ref());
         let of_routes: Vec<&Methods> = routes.iter().map(|route| &route.auth).collect();
-        refuse_unknown_issuers(reader, &[], &methods, &of_routes);
+        let names: Vec<&str> = issuers.iter().map(|issuer| &*issuer.name).collect();
+        refuse_unknown_issuers(reader, &names, &methods, &of_routes);
         let shared_secret = origin.as_ref().map(|origin| &origin.shared_secret);
         refuse_secrets_of_others(reader, &upstreams, shared_secret, &admin.tokens);
         let of_upstreams = upstreams.iter().filter_map(UpstreamSettings::own_secret);
         let secrets = shared_secret.into_iter().chain(of_upstreams);
         let shapes = routes.iter().map(|route| route.shape.as_deref());
         refuse_secrets_in_headers(reader, shapes, secrets);
+        let claims = issuers.iter().flat_map(|issuer| &issuer.forward_claims);
+        let claims: Vec<&HeaderName> = claims.map(|(name, _)| name).collect();
+        let shapes = routes.iter().map(|route| route.shape.as_deref());
+        refuse_claims_in_headers(reader, shapes, &claims);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
         }

@@ -55,6 +55,17 @@ impl Default for Exceeded {
     }
 }
 
+/// What challenges say of the place that is protected.
+#[derive(Debug, Clone, Copy)]
+pub struct Protection<'a> {
+    /// Protection space.
+    pub realm: &'a str,
+    /// Places that the route takes credentials from.
+    pub sources: &'a [KeySource],
+    /// URL of the metadata of the resource (RFC 9728, section 5.1).
+    pub metadata: Option<&'a str>,
+}
+
 /// Header or connection effect of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -160,6 +171,31 @@ refusals! {
         /// No API key in any place that the route takes keys from, or a credential with another
         /// scheme.
         KeyMissing(sources: KeySources) => format!("Send your key {}.", sources.instruction());
+        /// The route takes tokens too.
+        CredentialMissing(ways: String) =>
+            format!("Send a token as Authorization: Bearer TOKEN, or your key {ways}.");
+    }
+    UNAUTHORIZED "token_missing" "Token missing" [Challenge] {
+        /// No `Authorization: Bearer` on a route that takes [tokens](JWT.md) only.
+        TokenMissing => "Send a token as Authorization: Bearer TOKEN.";
+    }
+    UNAUTHORIZED "token_invalid" "Token invalid"
+    [ChallengeError("invalid_token", "The token is not valid")] {
+        /// The [token](JWT.md) is malformed, has a wrong signature, issuer, audience or type, or a
+        /// claim that is not accepted: one response for all, so that a forger learns nothing. The
+        /// access log has the cause.
+        TokenInvalid => "The token is not valid.";
+    }
+    UNAUTHORIZED "token_expired" "Token expired"
+    [ChallengeError("invalid_token", "The token has expired")] {
+        /// The token has expired; its signature is right.
+        TokenExpired => "The token has expired.";
+    }
+    UNAUTHORIZED "credential_not_accepted" "Credential not accepted"
+    [ChallengeError("invalid_token", "Another kind of credential is required")] {
+        /// A token where [`auth`](CONFIGURATION.md#routes) of the route takes keys only, a key
+        /// where it takes tokens only, or a token of an issuer that it does not take.
+        CredentialNotAccepted => "This kind of credential is not accepted here.";
     }
     UNAUTHORIZED "api_key_invalid" "API key invalid"
     [ChallengeError("invalid_token", "The API key is not valid")] {
@@ -183,18 +219,24 @@ refusals! {
         KeyDisabled => "The API key is disabled.";
     }
     FORBIDDEN "insufficient_scope" "Scope missing" [ChallengeScope] {
-        /// The key lacks a scope of the route.
+        /// The key or the token lacks a scope of the route.
         InsufficientScope(scopes: Vec<String>) =>
-            format!("The API key needs these scopes: {}.", scopes.join(" "));
+            format!("These scopes are needed: {}.", scopes.join(" "));
+    }
+    FORBIDDEN "consumer_unknown" "Consumer unknown" [] {
+        /// The token is valid, and there is no consumer with the
+        /// [id that it names](JWT.md#consumers), or more than one.
+        ConsumerUnknown => "The consumer that the token names is not known.";
     }
     FORBIDDEN "key_restricted" "Key restricted" [] {
         /// The key or its consumer does not allow the client's address, that address is
         /// [not known](CONFIGURATION.md#behind-a-load-balancer-or-another-proxy), the
         /// [key](ADMIN-API.md#what-a-key-may-be-used-for) may not be used with this method or on
-        /// this route, or the route does not accept keys of this [bucket](BUCKETS.md).
+        /// this route, or the route does not accept keys and tokens of this
+        /// [bucket](BUCKETS.md).
         KeyRestricted(restriction: Restriction) => match restriction {
-            Restriction::Address => "The API key may not be used from this address.",
-            Restriction::Use => "The API key may not be used for this.",
+            Restriction::Address => "The credential may not be used from this address.",
+            Restriction::Use => "The credential may not be used for this.",
         };
     }
     FORBIDDEN "cors_refused" "Cross-origin request refused" [] {
@@ -239,11 +281,11 @@ refusals! {
         ExpectationFailed => "Only the expectation 100-continue is supported.";
     }
     TOO_MANY_REQUESTS "too_many_requests" "Too many requests at once" [RetryAfter] {
-        /// The key has `listen.max_requests_in_flight_per_key` requests in flight; other keys are
-        /// still served. 429 rather than 503, so that a load balancer does not consider the gateway
+        /// The key, or the subject of the token, has `listen.max_requests_in_flight_per_key` requests
+        /// in flight; others are still served. 429 rather than 503, so that a load balancer does not consider the gateway
         /// unhealthy.
         TooManyOfKey =>
-            "The API key is at its limit of requests in flight. Try again when one of them has ended.";
+            "The credential is at its limit of requests in flight. Try again when one of them has ended.";
     }
     TOO_MANY_REQUESTS "too_many_in_flight" "Too many requests in flight" [RetryAfter] {
         /// A [limit](LIMITS.md#requests-in-flight) on requests in flight is reached;
@@ -315,6 +357,11 @@ refusals! {
         /// The keys are not loaded yet, or older than `store.max_staleness`. On
         /// `listen.health_path` also while the gateway drains.
         NotReady => "The gateway cannot check keys at the moment. Try again shortly.";
+    }
+    SERVICE_UNAVAILABLE "keys_unavailable" "Keys unavailable" [RetryAfter] {
+        /// The gateway does not have the keys of the token's [issuer](JWT.md), or has had them for
+        /// too long without hearing from it.
+        KeysUnavailable => "The gateway cannot check this token at the moment. Try again shortly.";
     }
     SERVICE_UNAVAILABLE "overloaded" "Overloaded" [RetryAfter] {
         /// `listen.max_requests_in_flight`, the share of anonymous requests or the limit of every
@@ -430,9 +477,16 @@ impl Refusal {
         }
     }
 
-    /// Challenges of an effect (RFC 9110, section 11.6.1), one for each of `sources` that has one;
-    /// `realm` is the protection space.
-    fn challenges(&self, effect: Effect, realm: &str, sources: &[KeySource]) -> Vec<String> {
+    /// Challenges of an effect (RFC 9110, section 11.6.1), one for each place that has one.
+    fn challenges(&self, effect: Effect, protection: &Protection<'_>) -> Vec<String> {
+        let Protection {
+            realm,
+            sources,
+            metadata,
+        } = protection;
+        let metadata = metadata.map_or(String::new(), |url| {
+            format!(", resource_metadata=\"{url}\"")
+        });
         let error = match (effect, self) {
             (Effect::Challenge, _) => String::new(),
             (Effect::ChallengeError(error, description), _) => {
@@ -448,7 +502,7 @@ impl Refusal {
         };
         let challenge = |source: &KeySource| match source {
             // Error parameters are those of RFC 6750, section 3.
-            KeySource::Bearer => Some(format!("{}{error}", source.challenge(realm))),
+            KeySource::Bearer => Some(format!("{}{error}{metadata}", source.challenge(realm))),
             _ if self.row().status == StatusCode::UNAUTHORIZED => Some(source.challenge(realm)),
             _ => None,
         };
@@ -480,14 +534,12 @@ impl Refusal {
         }
     }
 
-    /// Builds the response: problem+json (RFC 9457), never cached. `sources` are the places that
-    /// the route takes keys from. `instance` is the request path, empty if unknown. `body_unread`
+    /// Builds the response: problem+json (RFC 9457), never cached. `instance` is the request path, empty if unknown. `body_unread`
     /// closes the connection, because unread body bytes remain.
     #[must_use]
     pub fn respond(
         &self,
-        realm: &str,
-        sources: &[KeySource],
+        protection: &Protection<'_>,
         instance: &str,
         request_id: &RequestId,
         body_unread: bool,
@@ -519,7 +571,7 @@ impl Refusal {
         );
         let challenges = effects
             .iter()
-            .flat_map(|effect| self.challenges(*effect, realm, sources))
+            .flat_map(|effect| self.challenges(*effect, protection))
             .map(|challenge| (header::WWW_AUTHENTICATE, challenge));
         let others = effects.iter().filter_map(|effect| self.header(*effect));
         let own = match self {
@@ -544,7 +596,12 @@ impl Refusal {
     /// Serializes the response for a client whose request was not read; the connection closes.
     #[must_use]
     pub fn to_bytes(&self, realm: &str, request_id: &RequestId) -> Vec<u8> {
-        let response = self.respond(realm, KeySources::BEARER, "", request_id, true);
+        let protection = Protection {
+            realm,
+            sources: KeySources::BEARER,
+            metadata: None,
+        };
+        let response = self.respond(&protection, "", request_id, true);
         let status = response.status();
         let mut bytes = format!(
             "HTTP/1.1 {} {}\r\n",

@@ -31,6 +31,12 @@ const SHARDS: usize = 64;
 const EPISODES: usize = 2_048;
 /// Allowance of a neighbourhood, as a multiple of that of one caller.
 const NEIGHBOURHOOD_FACTOR: u32 = 16;
+/// Failures that a forged token counts as: it costs a hundred times as much as an unknown key.
+const UNITS_OF_A_FORGED_TOKEN: u64 = 2;
+/// Signatures that are computed in a second for an address that is over its allowance.
+const SIGNATURES_PER_SECOND: u64 = 10;
+/// Nanoseconds of a second.
+const SECOND: u64 = 1_000_000_000;
 
 /// Rules of the brake, of one generation of the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +69,8 @@ pub enum Failure<'k> {
     UnknownKey,
     /// A known key that is expired, revoked or disabled.
     EndedKey(&'k KeyId),
+    /// A token with a wrong signature, which was computed. Counts twice.
+    ForgedToken,
 }
 
 /// A request beyond the allowance.
@@ -164,22 +172,41 @@ impl Brake {
             return Ok(());
         }
         let network = network::caller(address);
-        match failure {
-            Failure::EndedKey(key) => {
-                let key = Some(*key);
-                self.count(rules, Subject { network, key }, 1, now)
-            }
-            Failure::UnknownKey => {
-                self.count(rules, Subject { network, key: None }, 1, now)?;
-                match network::neighbourhood(address) {
-                    None => Ok(()),
-                    network => {
-                        let subject = Subject { network, key: None };
-                        self.count(rules, subject, NEIGHBOURHOOD_FACTOR, now)
-                    }
-                }
+        let (key, units) = match failure {
+            Failure::EndedKey(key) => (Some(*key), 1),
+            Failure::UnknownKey => (None, 1),
+            Failure::ForgedToken => (None, UNITS_OF_A_FORGED_TOKEN),
+        };
+        self.count(rules, Subject { network, key }, (1, units), now)?;
+        match network::neighbourhood(address).filter(|_| key.is_none()) {
+            None => Ok(()),
+            network => {
+                let subject = Subject { network, key: None };
+                self.count(rules, subject, (NEIGHBOURHOOD_FACTOR, units), now)
             }
         }
+    }
+
+    /// Whether the signature of a token from `address` may be computed: always, until the address
+    /// is over its allowance, and ten times in a second from then on.
+    pub fn may_verify(&self, rules: &BrakeRules, address: CallerAddress, now: Instant) -> bool {
+        if rules.exempts(address) || !rules.enforce {
+            return true;
+        }
+        let now = self.nanos(now);
+        let is_over = |network| {
+            let hash = self.seed.hash_one(Subject { network, key: None });
+            let (_, most) = rules.costs(1);
+            self.shard(hash).debts.blocked(hash, most, now).is_some()
+        };
+        let (network, around) = (network::caller(address), network::neighbourhood(address));
+        if !is_over(network) && !(around.is_some() && is_over(around)) {
+            return true;
+        }
+        let hash = self.seed.hash_one(("signatures", network));
+        let mut shard = self.shard(hash);
+        let (cost, most) = (SECOND / SIGNATURES_PER_SECOND, SECOND);
+        shard.debts.add(hash, cost, most, now).is_ok()
     }
 
     /// Whether every request from `address` is beyond the allowance; never under
@@ -275,10 +302,12 @@ impl Brake {
         &self,
         rules: &BrakeRules,
         subject: Subject,
-        factor: u32,
+        (factor, units): (u32, u64),
         now: Instant,
     ) -> Result<(), Braked> {
         let (cost, most) = rules.costs(factor);
+        // One failure is always taken.
+        let cost = (cost * units).min(most);
         let hash = self.seed.hash_one(subject);
         let now = self.nanos(now);
         let mut shard = self.shard(hash);

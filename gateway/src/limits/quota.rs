@@ -196,7 +196,9 @@ impl<'q> Counted<'q> {
         }
     }
 
-    fn consumer(self) -> &'q FoundConsumer {
+    /// Returns the consumer.
+    #[must_use]
+    pub fn consumer(self) -> &'q FoundConsumer {
         match self {
             Self::Key(key) => key.owner(),
             Self::Consumer(consumer) => consumer,

@@ -49,6 +49,12 @@ pub(super) fn check(
     }
 }
 
+/// Whether the signature of a token that was not verified before may be computed.
+pub(super) fn may_verify(worker: &Worker, policy: &Policy, address: CallerAddress) -> bool {
+    let rules = policy.brake.as_ref();
+    rules.is_none_or(|rules| worker.brake.may_verify(rules, address, now().into_std()))
+}
+
 /// Counts a denied credential, if it is a failure that counts. Returns `refused`, or the refusal of
 /// one failure too many, which is the same whatever the key is.
 pub(super) fn count(
@@ -71,6 +77,11 @@ pub(super) fn count(
             Failure::UnknownKey
         }
         (Denial::Expired | Denial::Revoked | Denial::Disabled, Some(key)) => Failure::EndedKey(key),
+        (Denial::Token(fault), _) if fault.is_forged() => Failure::ForgedToken,
+        (Denial::NotChecked, _) => {
+            is_enforced(worker, rules, exchange, Refusal::TokenInvalid.code());
+            return refused;
+        }
         _ => return refused,
     };
     let (address, now) = (exchange.address().client, now().into_std());

@@ -54,7 +54,8 @@ pub async fn authorize_external(worker: &Worker, request: &Request) -> Authorize
     let mut withheld = with_key(worker, &policy, &removed, &caller);
     let mut response = Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
     let headers = response.headers_mut();
-    set_whole_identity(&caller, route.forward_metadata, headers);
+    let claims = policy.issuers.forwarded_names();
+    set_whole_identity(&caller, route.forward_metadata, claims, headers);
     // Empty where none is set, like the identity.
     for name in &policy.own_rules.origin_headers {
         let mut lines = exchange.own_headers().iter();

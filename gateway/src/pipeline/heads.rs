@@ -78,6 +78,7 @@ pub(super) fn decides_on_head<'r>(
         proxy_headers: &policy.proxy_headers,
         own_headers: &policy.own_rules.origin_headers,
         credentials: removed_credentials(exchange, request, route),
+        claims: policy.issuers.forwarded_names(),
         prefix: &policy.prefix,
         keys: &worker.keys,
         request_id: exchange.request_id(),

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::keys::KeyDigest;
 use crate::limits::shares::{Full, Shares, Slot};
 
 /// Count of the requests in flight, and their limit.
@@ -73,12 +72,12 @@ impl RequestsInFlight {
 
 impl Permit {
     /// Charges the request, once, to the share of its key or to the anonymous share. Returns
-    /// whether there was room.
+    /// whether there was room. `key` is the bits that tell the caller apart.
     ///
     /// Neither locks nor allocates: reads one cache line, and writes one word of it now and one at
     /// the end.
     #[must_use]
-    pub fn charge(&mut self, key: Option<&KeyDigest>) -> bool {
+    pub fn charge(&mut self, key: Option<u64>) -> bool {
         let requests = &self.requests;
         // A share as large as the total needs no count.
         if requests.share >= requests.most {
@@ -93,7 +92,7 @@ impl Permit {
                 }
                 Charged::WithoutKey
             }
-            Some(key) => match requests.by_key.enter(key.leading_bits(), requests.share) {
+            Some(key) => match requests.by_key.enter(key, requests.share) {
                 Ok(slot) => slot.map_or(Charged::Nobody, Charged::Key),
                 Err(Full) => return false,
             },
@@ -120,15 +119,15 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    fn key(name: &str) -> KeyDigest {
-        KeyDigest::of(name.as_bytes())
+    fn key(name: &str) -> u64 {
+        crate::keys::KeyDigest::of(name.as_bytes()).leading_bits()
     }
 
     #[test]
     fn each_key_has_its_share_and_so_have_those_without_one() {
         let requests = Arc::new(RequestsInFlight::shared(20, 5));
         let (greedy, other) = (key("greedy"), key("other"));
-        for whose in [Some(&greedy), None] {
+        for whose in [Some(greedy), None] {
             let mut held: Vec<Permit> = Vec::new();
             for _ in 0..5 {
                 let mut permit = requests.enter().unwrap();
@@ -137,7 +136,7 @@ mod tests {
             }
             let mut refused = requests.enter().unwrap();
             assert!(!refused.charge(whose), "the sixth of {whose:?}");
-            assert!(requests.enter().unwrap().charge(Some(&other)));
+            assert!(requests.enter().unwrap().charge(Some(other)));
             drop(refused);
             assert_eq!(requests.now(), 5);
             held.pop();
@@ -155,7 +154,7 @@ mod tests {
         let requests = Arc::new(RequestsInFlight::up_to(2));
         let one = key("one");
         let mut permits: Vec<Permit> = (0..2).filter_map(|_| requests.enter()).collect();
-        assert!(permits.iter_mut().all(|permit| permit.charge(Some(&one))));
+        assert!(permits.iter_mut().all(|permit| permit.charge(Some(one))));
         assert!(requests.enter().is_none());
     }
 }

@@ -113,6 +113,7 @@ fn facts<'r>(route: &'r Route, caller: &'r Caller, exchange: &Exchange) -> Facts
     Facts {
         holder: match caller {
             Caller::Key(key) => Some(Holder::Known(key)),
+            Caller::Token(holder) => Some(Holder::Token(holder.subject())),
             Caller::Anonymous => None,
         },
         address: exchange.address().client,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use actix_http::header::{self, HeaderMap, HeaderValue};
 
-use crate::auth::Caller;
 use crate::auth::demand::Denial;
 use crate::auth::key_sources::Credentials;
+use crate::auth::{Caller, Proven};
 use crate::keys::adoption::{AdoptionKey, ClientClass, Day, Network, Newcomer};
 use crate::keys::{UnixMillis, token};
 use crate::pipeline::record::Exchange;
@@ -24,16 +24,16 @@ pub(super) fn pass(
     credentials: &Credentials<'_>,
     denial: Denial,
 ) -> Caller {
-    let refused = Refused::denied(denial, &route.demand, credentials, &policy.prefix);
-    let key = exchange.take_key();
+    let refused = Refused::denied(denial, route, credentials, &policy.prefix);
+    let proven = exchange.take_proven();
     let is_shaped = |found: &[u8]| token::is_key_shaped(found, &policy.prefix);
     let found = credentials.find();
     exchange.set_observed(Observed {
         denial,
         code: refused.refusal.code(),
         cause: refused.cause.unwrap_or_default(),
-        is_ours: key.is_some() || found.is_ok_and(|found| is_shaped(&found.token)),
-        key,
+        is_ours: proven.is_some() || found.is_ok_and(|found| is_shaped(&found.token)),
+        proven,
     });
     Caller::Anonymous
 }
@@ -44,7 +44,7 @@ pub(super) fn count(worker: &Worker, exchange: &Exchange, route: &Route, headers
     let newcomer = exchange.observed().map(|observed| Newcomer {
         code: observed.code.into(),
         cause: observed.cause.as_ref().into(),
-        consumer: observed.key.as_ref().map(|key| *key.consumer().id),
+        consumer: observed.proven.as_ref().and_then(Proven::consumer).copied(),
         network: Network::of(exchange.address().client),
         client: ClientClass::of(headers.get(header::USER_AGENT).map(HeaderValue::as_bytes)),
     });

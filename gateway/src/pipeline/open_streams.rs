@@ -1,10 +1,10 @@
 //! Long-lived requests: uploads, slow responses, downloads, server-sent events, WebSockets. Ends a
-//! request when its admission is withdrawn: the key ended, lost a scope of the route, or may no
-//! longer be used from the client's address, with the method or on the route.
+//! request when its admission is withdrawn: the key or the token ended, lost a scope of the route,
+//! or may no longer be used from the client's address, with the method or on the route.
 //!
 //! Each worker checks its own requests. A request registers when it first has to wait, which costs
 //! no look-up. A sweep looks up every registered request after each change of the table, and once a
-//! second for expired keys. New settings concern streams only, that is event streams and upgraded
+//! second for expired keys and tokens. New settings concern streams only, that is event streams and upgraded
 //! connections: each is routed again, and ends if no route covers it or the route would not admit
 //! it. Other requests finish under the settings that they began with.
 
@@ -22,7 +22,9 @@ use tokio::sync::watch as channel;
 use tokio::time::{sleep, timeout};
 
 use crate::auth::demand::{Attempt, Denial};
+use crate::auth::jwt::{Issuers, VerifiedToken};
 use crate::auth::key_source::KeySource;
+use crate::auth::token_holder::TokenHolder;
 use crate::keys::{CallerAddress, KeyDigest, KeyTable, UnixMillis};
 use crate::pipeline::policy::Policy;
 use crate::routes::Route;
@@ -51,8 +53,8 @@ pub struct Generation(u64);
 /// Facts that admitted a request.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// Digest of the key; `None` for an anonymous request.
-    pub key: Option<KeyDigest>,
+    /// Who was admitted.
+    pub caller: Admitted,
     /// Why the credential was denied, on a route that only observes.
     pub observed: Option<Denial>,
     /// Address of the client.
@@ -65,6 +67,17 @@ pub struct Admission {
     pub routing: Option<Box<Routing>>,
 }
 
+/// Who was admitted.
+#[derive(Clone, Debug)]
+pub enum Admitted {
+    /// Holder of the key with this digest.
+    Key(KeyDigest),
+    /// Holder of this token.
+    Token(Arc<VerifiedToken>),
+    /// Nobody in particular.
+    Anonymous,
+}
+
 /// What a request is routed by.
 #[derive(Clone, Debug)]
 pub struct Routing {
@@ -74,7 +87,7 @@ pub struct Routing {
     pub host: String,
     /// Path without the query.
     pub path: String,
-    /// Place that the key came from; `None` for an anonymous request.
+    /// Place that the credential came from; `None` for an anonymous request.
     pub key_source: Option<KeySource>,
 }
 
@@ -210,12 +223,14 @@ impl OpenStreams {
         self.generation
             .set(Generation(self.generation.get().0.wrapping_add(1)));
         let news = self.new_policy();
+        let current = self.policy.as_ref().map(|policy| policy.load_full());
+        let issuers = current.as_deref().map(|policy| &*policy.issuers);
         for slot in &mut self.slots.borrow_mut().entries {
             let Slot::Open { admission, waker } = slot else {
                 continue;
             };
             let is_gone = news.as_deref().and_then(|news| admission.route_again(news));
-            if let Some(withdrawn) = is_gone.or_else(|| admission.withdrawn(&self.keys)) {
+            if let Some(withdrawn) = is_gone.or_else(|| admission.withdrawn(&self.keys, issuers)) {
                 waker.wake_by_ref();
                 *slot = Slot::Ended(withdrawn);
             }
@@ -237,27 +252,32 @@ impl OpenStreams {
     /// Checks an admission under the current policy.
     fn withdrawn_from(&self, admission: &mut Admission) -> Option<Withdrawal> {
         let policy = self.policy.as_ref().map(|policy| policy.load());
-        let is_gone = policy.and_then(|policy| admission.route_again(&policy));
-        is_gone.or_else(|| admission.withdrawn(&self.keys))
+        let policy = policy.as_deref();
+        let is_gone = policy.and_then(|policy| admission.route_again(policy));
+        let issuers = policy.map(|policy| &*policy.issuers);
+        is_gone.or_else(|| admission.withdrawn(&self.keys, issuers))
     }
 }
 
 impl Admission {
     /// Applies the same rule as authorisation in the pipeline.
-    fn withdrawn(&self, keys: &KeyTable) -> Option<Withdrawal> {
+    fn withdrawn(&self, keys: &KeyTable, issuers: Option<&Issuers>) -> Option<Withdrawal> {
         let demand = &self.route.demand;
-        // A stream that began with a good key ends with it here too: the origin was told whose it
-        // is.
-        let is_anonymous = self.key.is_none() || self.observed.is_some();
+        // A stream that began with a good credential ends with it here too: the origin was told
+        // whose it is.
+        let is_anonymous = match &self.caller {
+            Admitted::Anonymous => true,
+            Admitted::Key(_) | Admitted::Token(_) => self.observed.is_some(),
+        };
         if is_anonymous && self.route.auth.observe() {
             return None;
         }
-        let admitted = match &self.key {
-            None => match self.observed {
+        let admitted = match &self.caller {
+            Admitted::Anonymous => match self.observed {
                 None | Some(Denial::Missing) => demand.admits_anonymous(),
                 Some(denial) => Err(denial),
             },
-            Some(key) => match keys.lookup(key) {
+            Admitted::Key(key) => match keys.lookup(key) {
                 None => Err(Denial::Unknown),
                 Some(known) => {
                     let attempt = Attempt {
@@ -267,6 +287,16 @@ impl Admission {
                     };
                     demand.admits(&known, UnixMillis::now(), &attempt)
                 }
+            },
+            Admitted::Token(token) => match issuers {
+                None => Err(Denial::NotAccepted),
+                Some(issuers) => issuers
+                    .still_admits(token, UnixMillis::now())
+                    .map_err(Denial::of_token)
+                    .and_then(|()| {
+                        let holder = TokenHolder::find(Arc::clone(token), keys, &demand.buckets);
+                        demand.admits_token(&holder, Some(self.address))
+                    }),
             },
         };
         admitted.err().map(Withdrawal::from)
@@ -284,6 +314,14 @@ impl Admission {
                 if source.any(|source| !route.key_sources.contain(source)) {
                     // A new request with its key there would have none.
                     return Some(Denial::Missing.into());
+                }
+                let is_taken = match &self.caller {
+                    Admitted::Key(_) => route.auth.take_keys(),
+                    Admitted::Token(token) => route.auth.take_tokens_of(token.issuer().name()),
+                    Admitted::Anonymous => true,
+                };
+                if !is_taken {
+                    return Some(Denial::NotAccepted.into());
                 }
                 self.route = Arc::clone(route);
                 None

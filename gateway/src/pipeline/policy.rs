@@ -40,6 +40,8 @@ pub struct Policy {
     pub cors: Option<Arc<Cors>>,
     /// Protection space named in challenges.
     pub realm: String,
+    /// Scheme and authority that clients know the gateway by; `None` takes them from requests.
+    pub public_url: Option<Arc<str>>,
     /// Path of the health check for load balancers; `None` disables it.
     pub health_path: Option<HealthPath>,
     /// Prefix of the gateway's own keys.

@@ -4,7 +4,7 @@ use crate::auth::Caller;
 use crate::http::refusal::{Exceeded, Refusal};
 use crate::keys::UnixMillis;
 use crate::limits::Purpose;
-use crate::limits::quota::{Notice, QuotaVerdict};
+use crate::limits::quota::{Counted, Notice, QuotaVerdict};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
@@ -23,11 +23,16 @@ pub(super) fn reserve(
     exchange: &mut Exchange,
     purpose: Purpose,
 ) -> Result<(), Refused> {
-    let Caller::Key(key) = caller else {
+    let counted = match caller {
+        Caller::Key(key) => Some(Counted::Key(key)),
+        Caller::Token(holder) => holder.consumer().map(Counted::Consumer),
+        Caller::Anonymous => None,
+    };
+    let Some(counted) = counted else {
         return Ok(());
     };
     let at = UnixMillis::from(exchange.at());
-    let verdict = policy.quotas.reserve(key, route.cost, at, purpose);
+    let verdict = policy.quotas.reserve(counted, route.cost, at, purpose);
     tell(&verdict, |count| {
         if let Some(metrics) = worker.tally.metrics() {
             count(metrics.counts());

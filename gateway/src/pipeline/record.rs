@@ -15,8 +15,8 @@ use actix_http::Request;
 use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
 use pin_project_lite::pin_project;
 
-use crate::auth::Caller;
 use crate::auth::key_source::KeySource;
+use crate::auth::{Caller, Proven};
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::{Cors, CorsAnswer};
@@ -24,15 +24,15 @@ use crate::http::rate_limit_fields::Told;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
-use crate::keys::KnownKey;
+use crate::keys::{ConsumerId, KnownKey};
 use crate::limits::concurrency::Held;
-use crate::limits::quota::{Outcome, Reserved};
+use crate::limits::quota::{Counted, Outcome, Reserved};
 use crate::limits::{Charge, Standing};
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
 use crate::pipeline::open_streams::{
-    Admission, Generation, OpenStreams, Routing, Watch, Withdrawal,
+    Admission, Admitted, Generation, OpenStreams, Routing, Watch, Withdrawal,
 };
 use crate::pipeline::record::observed::Observed;
 use crate::pipeline::refused::Refused;
@@ -56,8 +56,9 @@ pub struct Exchange {
     arrival: Arrival,
     route: Option<Arc<Route>>,
     host: Option<HeaderValue>,
-    key: Option<KnownKey>,
-    /// Number of the place that the key came from, among those of the route.
+    /// Holder of the presented credential.
+    proven: Option<Proven>,
+    /// Number of the place that the credential came from, among those of the route.
     key_place: Option<usize>,
     body: Option<Rc<BodyProgress>>,
     code: Option<&'static str>,
@@ -75,6 +76,7 @@ pub struct Exchange {
     /// Whether the client's body ended the request while it was forwarded.
     broke_off: bool,
     page: Option<Box<CorsAnswer>>,
+    resource_metadata: Option<Box<str>>,
     told: Told,
     limit: Option<Arc<str>>,
     shadow_limit: Option<Arc<str>>,
@@ -114,7 +116,7 @@ impl Exchange {
             arrival,
             route: None,
             host: None,
-            key: None,
+            proven: None,
             key_place: None,
             body: None,
             code: None,
@@ -131,6 +133,7 @@ impl Exchange {
             reserved: None,
             broke_off: false,
             page: None,
+            resource_metadata: None,
             told: Told::default(),
             limit: None,
             shadow_limit: None,
@@ -200,13 +203,15 @@ impl Exchange {
     /// room.
     #[must_use]
     pub fn charge(&mut self, caller: &Caller) -> bool {
-        let key = match caller {
-            Caller::Key(key) => Some(key.digest()),
+        let bits = match caller {
+            Caller::Key(_) | Caller::Token(_) => caller.bits(),
             // On a route that observes, their share would refuse those without a key.
             Caller::Anonymous if self.observed.is_some() => return true,
             Caller::Anonymous => None,
         };
-        self.permit.as_mut().is_none_or(|permit| permit.charge(key))
+        self.permit
+            .as_mut()
+            .is_none_or(|permit| permit.charge(bits))
     }
 
     /// Remembers what the request took of its limits.
@@ -262,6 +267,11 @@ impl Exchange {
         self.page = cors.map(|cors| Box::new(cors.answer(headers)));
     }
 
+    /// Names the metadata of the resource in a challenge.
+    pub fn set_resource_metadata(&mut self, url: Option<Box<str>>) {
+        self.resource_metadata = url;
+    }
+
     /// Answers a page so.
     pub fn set_page(&mut self, answer: CorsAnswer) {
         self.page = Some(Box::new(answer));
@@ -273,14 +283,20 @@ impl Exchange {
         self.host = host.cloned();
     }
 
-    /// Records the presented key, valid or not.
-    pub fn set_key(&mut self, key: &KnownKey) {
-        self.key = Some(key.clone());
+    /// Records the holder of the presented credential, admitted or not.
+    pub fn set_proven(&mut self, proven: &Proven) {
+        self.proven = Some(proven.clone());
     }
 
-    /// Forgets the presented key, which proves nothing, and returns it.
-    pub fn take_key(&mut self) -> Option<KnownKey> {
-        self.key.take()
+    /// Whether the holder of a credential is known.
+    #[must_use]
+    pub fn has_proven(&self) -> bool {
+        self.proven.is_some()
+    }
+
+    /// Forgets the holder of the presented credential, which proves nothing, and returns it.
+    pub fn take_proven(&mut self) -> Option<Proven> {
+        self.proven.take()
     }
 
     /// Records what would have become of the request on a route that does not observe.
@@ -303,7 +319,7 @@ impl Exchange {
             .is_some_and(|observed| !observed.is_ours)
     }
 
-    /// Records which place of the route the key came from.
+    /// Records which place of the route the credential came from.
     pub fn set_key_place(&mut self, place: Option<usize>) {
         self.key_place = place;
     }
@@ -332,7 +348,10 @@ impl Exchange {
     /// The presented key, valid or not.
     #[must_use]
     pub fn key(&self) -> Option<&KnownKey> {
-        self.key.as_ref()
+        match &self.proven {
+            Some(Proven::Key(key)) => Some(key),
+            Some(Proven::Token(_)) | None => None,
+        }
     }
 
     /// Ends the request once its caller is no longer admitted; `since` is the generation of
@@ -355,7 +374,7 @@ impl Exchange {
         }
     }
 
-    /// The place that the key came from.
+    /// The place that the credential came from.
     fn key_source(&self) -> Option<KeySource> {
         let sources = self.route.as_ref()?.key_sources.as_slice();
         sources.get(self.key_place?).cloned()
@@ -374,17 +393,19 @@ impl Exchange {
 
     /// Returns why the admission was withdrawn. While it stands, the task is woken once it is not.
     fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Withdrawal> {
-        let (watch, key, route) = (self.watch.as_mut()?, &self.key, self.route.as_ref()?);
+        let (watch, route) = (self.watch.as_mut()?, self.route.as_ref()?);
+        let proven = self.proven.as_ref();
         // Nothing but new settings ends an anonymous request, and these end streams only.
-        if key.is_none() && self.stream.is_none() {
+        if proven.is_none() && self.stream.is_none() {
             return None;
         }
         let observed = self.observed.as_deref();
         let admission = || Admission {
-            key: key
-                .as_ref()
-                .or_else(|| observed?.key.as_ref())
-                .map(|key| *key.digest()),
+            caller: match proven.or_else(|| observed?.proven.as_ref()) {
+                Some(Proven::Key(key)) => Admitted::Key(*key.digest()),
+                Some(Proven::Token(holder)) => Admitted::Token(Arc::clone(holder.token())),
+                None => Admitted::Anonymous,
+            },
             observed: observed.map(|observed| observed.denial),
             address: self.arrival.address.client,
             method: self.arrival.method.clone(),
@@ -512,9 +533,37 @@ impl Exchange {
     /// end.
     fn count_progress(&mut self) {
         let now = self.body_bytes();
-        if let (Some(key), true) = (&self.key, now.exceed_threshold(self.counted)) {
-            self.tally.count_progress(*key.id(), now, self.counted);
+        let key = self.key().map(|key| *key.id());
+        if let (Some(key), true) = (key, now.exceed_threshold(self.counted)) {
+            self.tally.count_progress(key, now, self.counted);
             self.counted = now;
+        }
+    }
+}
+
+/// What the access log shows of the holder of a credential.
+#[derive(Default)]
+struct Shown<'p> {
+    consumer: Option<&'p str>,
+    issuer: Option<&'p str>,
+    key: Option<&'p str>,
+}
+
+impl<'p> Shown<'p> {
+    fn of(proven: Option<&'p Proven>) -> Self {
+        let consumer = proven.and_then(Proven::consumer).map(ConsumerId::as_str);
+        match proven {
+            None => Self::default(),
+            Some(Proven::Key(key)) => Self {
+                consumer,
+                issuer: None,
+                key: Some(key.id().as_str()),
+            },
+            Some(Proven::Token(holder)) => Self {
+                consumer,
+                issuer: Some(holder.token().issuer().name()),
+                key: None,
+            },
         }
     }
 }
@@ -535,12 +584,18 @@ impl Drop for Exchange {
         if self.status == CLIENT_LEFT && self.origin_wait.is_none() {
             self.origin_wait = self.failed_origin_wait();
         }
-        let key = self.key.as_ref();
-        if let (Some(reserved), Some(key)) = (&self.reserved, key) {
-            reserved.settle(key, self.outcome());
+        let counted = match &self.proven {
+            Some(Proven::Key(key)) => Some(Counted::Key(key)),
+            Some(Proven::Token(holder)) => holder.consumer().map(Counted::Consumer),
+            None => None,
+        };
+        if let (Some(reserved), Some(counted)) = (&self.reserved, counted) {
+            reserved.settle(counted, self.outcome());
         }
         let observed = self.observed.as_deref();
-        let shown = key.or_else(|| observed?.key.as_ref());
+        let proven = self.proven.as_ref();
+        let shown = Shown::of(proven.or_else(|| observed?.proven.as_ref()));
+        let key = self.key().map(|key| *key.id());
         let entry = Entry {
             at: self.arrival.at,
             request_id: self.arrival.request_id.as_str(),
@@ -551,8 +606,9 @@ impl Drop for Exchange {
             code: self.code,
             cause: self.cause.as_deref(),
             route: self.route.as_deref().map(|route| &*route.name),
-            consumer: shown.map(|key| key.consumer().id.as_str()),
-            key: shown.map(|key| key.id().as_str()),
+            consumer: shown.consumer,
+            issuer: shown.issuer,
+            key: shown.key,
             would_refuse: observed.map(|observed| (observed.code, &*observed.cause)),
             limit: self.limit.as_deref(),
             shadow_limit: self.shadow_limit.as_deref(),
@@ -562,12 +618,8 @@ impl Drop for Exchange {
             origin_wait: self.origin_wait,
             ending: self.ending,
         };
-        self.tally.ended(
-            key.map(|key| *key.id()),
-            &entry,
-            self.counted,
-            self.stream.is_some(),
-        );
+        self.tally
+            .ended(key, &entry, self.counted, self.stream.is_some());
         self.log.record(&entry);
     }
 }

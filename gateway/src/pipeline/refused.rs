@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 
 use crate::auth::cause::Cause;
-use crate::auth::demand::{Demand, Denial};
-use crate::auth::key_sources::{Credentials, KeySources};
+use crate::auth::demand::Denial;
+use crate::auth::key_sources::Credentials;
 use crate::front::client_stream::ClientFault;
 use crate::http::refusal::Refusal;
 use crate::keys::Prefix;
@@ -13,6 +13,7 @@ use crate::panics::Panicked;
 use crate::pipeline::open_streams::Withdrawal;
 use crate::proxy::body::BodyFault;
 use crate::proxy::failure::Failure;
+use crate::routes::Route;
 
 /// Error of a stage; ends the request.
 #[derive(Debug)]
@@ -46,21 +47,21 @@ impl Refused {
     #[must_use]
     pub fn denied(
         denial: Denial,
-        demand: &Demand,
+        route: &Route,
         credentials: &Credentials<'_>,
         prefix: &Prefix,
     ) -> Self {
         Self::because(
-            Refusal::of_denial(denial, demand, credentials.sources),
+            of_denial(denial, route),
             Cause::of(denial, credentials, prefix).as_str(),
         )
     }
 
     /// Ends the request of a caller whose admission was withdrawn.
     #[must_use]
-    pub fn withdrawn(withdrawal: Withdrawal, demand: &Demand, sources: &KeySources) -> Self {
+    pub fn withdrawn(withdrawal: Withdrawal, route: &Route) -> Self {
         let refusal = match withdrawal {
-            Withdrawal::Denied(denial) => Refusal::of_denial(denial, demand, sources),
+            Withdrawal::Denied(denial) => of_denial(denial, route),
             Withdrawal::NoRoute => Refusal::NoRoute,
         };
         Self::because(refusal, withdrawal.to_string())
@@ -95,4 +96,8 @@ impl Refused {
     pub fn panicked(panicked: &Panicked) -> Self {
         Self::because(Refusal::Internal, panicked.to_string())
     }
+}
+
+fn of_denial(denial: Denial, route: &Route) -> Refusal {
+    Refusal::of_denial(denial, &route.demand, &route.auth, &route.key_sources)
 }

@@ -107,20 +107,16 @@ fn tell(
     if !matches!(size, BodySize::None | BodySize::Sized(0)) {
         return Err(Refusal::BadRequest("a question about a key has no body").into());
     }
+    let credentials = credentials(request, route);
+    let denied = |denial| Refused::denied(denial, route, &credentials, &policy.prefix);
     let view = match &caller {
         Caller::Key(key) => SelfView::of(key, policy, route, exchange),
+        // A token says of itself what it is, to whoever has it.
+        Caller::Token(_) => return Err(denied(Denial::NotAccepted)),
         Caller::Anonymous => {
-            let (demand, credentials) = (&route.demand, credentials(request, route));
             // A route that observes let it pass with whatever it brought.
-            let denial = exchange
-                .observed()
-                .map_or(Denial::Missing, |one| one.denial);
-            return Err(Refused::denied(
-                denial,
-                demand,
-                &credentials,
-                &policy.prefix,
-            ));
+            let observed = exchange.observed().map(|observed| observed.denial);
+            return Err(denied(observed.unwrap_or(Denial::Missing)));
         }
     };
     // Serializing texts and numbers cannot fail.

@@ -37,6 +37,7 @@ pub fn refuse(worker: &Worker, refused: &Refused<'_>) -> Option<Vec<u8>> {
         cause: Some(&refused.fault.to_string()),
         route: None,
         consumer: None,
+        issuer: None,
         key: None,
         limit: None,
         would_refuse: None,

@@ -10,12 +10,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use postern_shared::headers as names;
 
 use crate::auth::Caller;
+use crate::auth::jwt;
 use crate::auth::key_sources::Credentials;
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR};
 use crate::http::readings::is_plain;
 use crate::http::request_id::RequestId;
-use crate::http::target::VIA;
-use crate::keys::{KeyTable, Prefix};
+use crate::http::target::{VIA, is_host};
+use crate::keys::{FoundConsumer, KeyTable, KnownConsumer, Prefix, Scopes};
 use crate::proxy::header_edits::HeaderEdits;
 use crate::proxy::origin_head::{HeadWriter, OriginHead};
 use crate::proxy::presented_key::PresentedKey;
@@ -97,6 +98,8 @@ pub struct ForOrigin<'a> {
     pub own_headers: &'a [HeaderName],
     /// Where the key of the request may stand; what stands there does not pass.
     pub credentials: Credentials<'a>,
+    /// Headers that carry claims of tokens, in order; none of a client passes.
+    pub claims: &'a [HeaderName],
     /// Key prefix; no header that contains such a key passes.
     pub prefix: &'a Prefix,
     /// Key table; no header that contains a known foreign key passes.
@@ -150,6 +153,9 @@ impl ForOrigin<'_> {
         if let Some(secret) = self.secret {
             head.with(&SHARED_SECRET, |line| line.extend_from_slice(secret));
             write_identity(self.caller, self.forward_metadata, &mut head);
+            for (name, value) in claims_of(self.caller) {
+                head.line(name, value);
+            }
         }
         for (name, value) in own {
             head.line(name, value);
@@ -169,6 +175,7 @@ impl ForOrigin<'_> {
         is_hop_by_hop(name)
             || is_unsafe(name)
             || is_replaced(name)
+            || is_claim(name, self.claims)
             || !self.stripped.is_empty() && name == FORWARDED_PREFIX.as_str()
             || self.own_headers.iter().any(|own| own.as_str() == name)
             || self.proxy_headers.blocks(name, trusted)
@@ -249,11 +256,38 @@ fn identity(
     with_metadata: bool,
     mut set: impl FnMut(&'static HeaderName, &str) -> bool,
 ) {
-    let Caller::Key(key) = caller else {
-        set(&ANONYMOUS_CONSUMER, "true");
-        return;
-    };
-    let consumer = key.consumer();
+    match caller {
+        Caller::Key(key) => {
+            identity_of(&key.consumer(), key.id().as_str(), with_metadata, &mut set);
+            scopes_of(&key.scopes(), &mut set);
+        }
+        Caller::Token(holder) => {
+            let token = holder.token();
+            let credential = format!("jwt:{}", token.issuer().name());
+            match holder.consumer().map(FoundConsumer::known) {
+                Some(consumer) => identity_of(&consumer, &credential, with_metadata, &mut set),
+                None => {
+                    if let Some(subject) = token.subject() {
+                        set(&CONSUMER_USERNAME, &jwt::percent_encoded(subject));
+                    }
+                    set(&CREDENTIAL_IDENTIFIER, &credential);
+                }
+            }
+            scopes_of(&holder.scopes(), &mut set);
+        }
+        Caller::Anonymous => {
+            set(&ANONYMOUS_CONSUMER, "true");
+        }
+    }
+}
+
+/// The headers of a consumer with this credential.
+fn identity_of(
+    consumer: &KnownConsumer<'_>,
+    credential: &str,
+    with_metadata: bool,
+    mut set: impl FnMut(&'static HeaderName, &str) -> bool,
+) {
     let mut set = |name, text: &str| {
         // Names are validated before they are stored; an invalid one is omitted, never altered.
         if !set(name, text) {
@@ -262,13 +296,9 @@ fn identity(
     };
     set(&CONSUMER_ID, consumer.id.as_str());
     set(&CONSUMER_USERNAME, consumer.name.as_str());
-    set(&CREDENTIAL_IDENTIFIER, key.id().as_str());
+    set(&CREDENTIAL_IDENTIFIER, credential);
     if let Some(custom_id) = consumer.custom_id {
         set(&CONSUMER_CUSTOM_ID, custom_id.as_str());
-    }
-    let scopes = key.scopes();
-    if !scopes.is_empty() {
-        set(&CONSUMER_GROUPS, &scopes.comma_separated());
     }
     if let (true, Some(metadata)) = (with_metadata, consumer.metadata) {
         set(
@@ -278,15 +308,48 @@ fn identity(
     }
 }
 
+/// The header of the scopes of a credential.
+fn scopes_of(scopes: &Scopes, mut set: impl FnMut(&'static HeaderName, &str) -> bool) {
+    if !scopes.is_empty() {
+        set(&CONSUMER_GROUPS, &scopes.comma_separated());
+    }
+}
+
+/// Headers with the claims of the caller's token.
+fn claims_of(caller: &Caller) -> &[(HeaderName, HeaderValue)] {
+    match caller {
+        Caller::Token(holder) => holder.token().forwarded(),
+        Caller::Key(_) | Caller::Anonymous => &[],
+    }
+}
+
+/// Whether the header, in lower case, is one of `claims`, the ordered names of those that carry
+/// claims of tokens.
+fn is_claim(name: &str, claims: &[HeaderName]) -> bool {
+    !claims.is_empty()
+        && claims
+            .binary_search_by(|claim| claim.as_str().cmp(name))
+            .is_ok()
+}
+
 fn write_identity(caller: &Caller, with_metadata: bool, head: &mut HeadWriter) {
     identity(caller, with_metadata, |name, text| head.text(name, text));
 }
 
-/// Sets every identity header, empty where there is no value: a proxy that copies them by name then
-/// overwrites what a client sent.
-pub fn set_whole_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMap) {
-    for name in names::identity() {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(""));
+/// Sets every identity header and those of `claims`, empty where there is no value: a proxy that
+/// copies them by name then overwrites what a client sent.
+pub fn set_whole_identity(
+    caller: &Caller,
+    with_metadata: bool,
+    claims: &[HeaderName],
+    headers: &mut HeaderMap,
+) {
+    let of_identity = names::identity().map(HeaderName::from_static);
+    for name in of_identity.chain(claims.iter().cloned()) {
+        headers.insert(name, HeaderValue::from_static(""));
+    }
+    for (name, value) in claims_of(caller) {
+        headers.insert(name.clone(), value.clone());
     }
     identity(caller, with_metadata, |name, text| {
         let value = HeaderValue::from_str(text);
@@ -309,6 +372,22 @@ pub fn forwarded_hosts(headers: &HeaderMap) -> impl Iterator<Item = Option<&str>
     let hosts = headers.get(&FORWARDED_HOST).into_iter();
     let hosts = hosts.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
     hosts.map(|host| str::from_utf8(host).ok().map(str::trim))
+}
+
+/// Scheme and host that the client used, as a trusted proxy names them.
+#[must_use]
+pub fn forwarded_base(headers: &HeaderMap, address: ClientAddress) -> (Option<&str>, Option<&str>) {
+    if !address.through_trusted_proxy {
+        return (None, None);
+    }
+    let scheme = headers.get(&FORWARDED_PROTO);
+    let scheme = scheme.and_then(|scheme| scheme.to_str().ok());
+    let mut hosts = forwarded_hosts(headers).flatten();
+    let host = hosts.next().filter(|host| is_host(host.as_bytes()));
+    (
+        scheme.filter(|scheme| matches!(*scheme, "http" | "https")),
+        host,
+    )
 }
 
 impl<'a> Forwarding<'a> {

@@ -55,7 +55,9 @@ impl<'a> PresentedKey<'a> {
         })
     }
 
-    fn is_in_value(&self, value: &[u8]) -> bool {
+    /// Whether a text contains a key, plain or [escaped](crate::keys::spellings).
+    #[must_use]
+    pub fn is_in_value(&self, value: &[u8]) -> bool {
         let presented = self.key.as_ref();
         presented.is_some_and(|key| any_reading(value, |text| is_in_text(key, text)))
             || token::contains_key(value, self.prefix)

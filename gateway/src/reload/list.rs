@@ -26,6 +26,7 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
         "listen.address",
         Restart(|new, running| new.listen.address = running.listen.address),
     ),
+    ("listen.public_url", Applied),
     ("listen.health_path", Applied),
     (
         "listen.workers",

@@ -40,7 +40,7 @@ pub enum Ending {
     OriginTruncated,
     /// A time limit of the gateway cut the response off; the cause names it.
     TimeLimit,
-    /// The key ended during the response, which was cut off.
+    /// The key or the token ended during the response, which was cut off.
     KeyEnded,
     /// The gateway's own code panicked during the response.
     Panicked,
@@ -82,6 +82,8 @@ pub struct Entry<'a> {
     pub route: Option<&'a str>,
     /// Consumer id, once known.
     pub consumer: Option<&'a str>,
+    /// Issuer of the token, once it is verified.
+    pub issuer: Option<&'a str>,
     /// Key id, once known.
     pub key: Option<&'a str>,
     /// Code and cause of the refusal that there would have been, on a route that only observes.
@@ -200,6 +202,7 @@ impl Batch {
             (",\"cause\":", entry.cause),
             (",\"route\":", entry.route),
             (",\"consumer\":", entry.consumer),
+            (",\"issuer\":", entry.issuer),
             (",\"key\":", entry.key),
             (
                 ",\"would_refuse\":",

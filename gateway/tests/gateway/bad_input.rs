@@ -651,3 +651,36 @@ fn credentials_that_nothing_can_prove_are_refused() {
         assert!(said.starts_with("gateway: a problem"), "{said}");
     }
 }
+
+#[test]
+fn routes_name_issuers_that_are_there_and_do_not_set_their_headers() {
+    const ISSUER: &str = "[[jwt.issuers]]\nname = \"corp\"\nissuer = \"https://corp.example/\"\nany_audience = true\nforward_claims = { \"x-user\" = \"sub\" }\n";
+    let variables = [("SHARED_SECRET", SECRET)];
+    for (file, path, part) in [
+        (
+            "[[routes]]\nauth = [\"key\", \"jwt:crop\"]\n",
+            "routes[0].auth",
+            "there is \"corp\"",
+        ),
+        (
+            "[auth]\nmethods = [\"jwt:other\"]\n",
+            "auth.methods",
+            "no issuer \"other\"",
+        ),
+        (
+            "[[routes]]\nset_request_headers = { X-User = \"me\" }\n",
+            "routes[0].set_request_headers",
+            "forward_claims",
+        ),
+        (
+            "[[routes]]\nremove_request_headers = [\"X-USER\"]\n",
+            "routes[0].remove_request_headers",
+            "forward_claims",
+        ),
+    ] {
+        let (code, said) = refused(&format!("{file}{ISSUER}"), &variables, &["check"]);
+        let line = said.lines().find(|line| line.contains(path));
+        let line = line.unwrap_or_else(|| panic!("{file:?}: {said}"));
+        assert!(code == 2 && line.contains(part), "{file:?}: {line}");
+    }
+}

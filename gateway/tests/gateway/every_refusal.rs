@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use postern_gateway::http::refusal::Refusal;
+use serde_json::json;
 
 use crate::client::{Connection, Response, exchange, get};
 use crate::origin::Origin;
@@ -16,6 +17,8 @@ struct Place {
     key: Key,
     ended: [(&'static str, Key); 3],
     elsewhere: Key,
+    /// Has the secret of an issuer.
+    _secrets: tempfile::TempDir,
 }
 
 /// How a refusal is met.
@@ -44,6 +47,10 @@ impl Place {
     fn before(origin: &Origin) -> Self {
         let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let away = away.local_addr().unwrap();
+        let secrets = tempfile::tempdir().unwrap();
+        let secret = secrets.path().join("corp.secret");
+        std::fs::write(&secret, crate::jwt::CORP_SECRET).unwrap();
+        let secret = secret.display();
         let rig = Rig::with(
             &origin.url(),
             &format!(
@@ -54,7 +61,13 @@ impl Place {
                  [[routes]]\npath = \"/\"\nhosts = [\"h\", \"localhost\"]\n\
                  [[routes]]\npath = \"/scoped\"\nscopes = [\"orders\"]\n\
                  [[routes]]\npath = \"/\"\nhosts = [\"reads\"]\nmethods = [\"GET\"]\n\
-                 [[routes]]\npath = \"/away\"\nupstream = \"away\"\n"
+                 [[routes]]\npath = \"/away\"\nupstream = \"away\"\n\
+                 [[routes]]\npath = \"/either\"\nauth = [\"key\", \"jwt\"]\n\
+                 [[routes]]\npath = \"/tokens\"\nauth = [\"jwt\"]\n\
+                 [[jwt.issuers]]\nname = \"corp\"\nissuer = \"https://corp.example/\"\naudiences = [\"api\"]\n\
+                 secret_file = \"{secret}\"\nconsumer_claim = \"azp\"\n\
+                 [[jwt.issuers]]\nname = \"away\"\nissuer = \"https://away.example/\"\nany_audience = true\n\
+                 jwks_url = \"http://127.0.0.1:1/keys\"\n"
             ),
         );
         rig.done(&[
@@ -78,6 +91,7 @@ impl Place {
         Self {
             key: rig.key("acme", &[]),
             elsewhere: rig.key("elsewhere", &[]),
+            _secrets: secrets,
             ended,
             rig,
         }
@@ -129,6 +143,12 @@ fn second(origin: &Origin, limits: &str) -> Met {
     Met::With(rig.get("/", &key))
 }
 
+/// The answer to a token of `corp` with these claims.
+fn with_token(public: SocketAddr, claims: &serde_json::Value) -> Met {
+    let token = crate::jwt::of_corp(claims);
+    Met::With(get(public, "/tokens", &[&crate::jwt::bearer(&token)]))
+}
+
 fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
     let public = place.rig.public;
     match refusal {
@@ -138,6 +158,18 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
         Refusal::KeyInUrl => place.get(&format!("/?key={}", place.key.key)),
         Refusal::AmbiguousPath(_) => place.get("/a%2fb"),
         Refusal::KeyMissing(_) => Met::With(get(public, "/", &[])),
+        Refusal::CredentialMissing(_) => Met::With(get(public, "/either", &[])),
+        Refusal::TokenMissing => Met::With(get(public, "/tokens", &[])),
+        Refusal::TokenInvalid => with_token(public, &json!({ "aud": "another" })),
+        Refusal::TokenExpired => with_token(public, &json!({ "exp": 1 })),
+        Refusal::ConsumerUnknown => with_token(public, &json!({ "azp": "nobody" })),
+        Refusal::KeysUnavailable => {
+            let header = json!({ "alg": "RS256", "kid": "one" });
+            let claims = crate::jwt::with("https://away.example/", &json!({}));
+            let token = format!("{}.c2ln", crate::jwt::unsigned(&header, &claims));
+            Met::With(get(public, "/tokens", &[&crate::jwt::bearer(&token)]))
+        }
+        Refusal::CredentialNotAccepted => place.get("/tokens"),
         Refusal::KeyInvalid => Met::With(get(public, "/", &["authorization: Bearer x"])),
         Refusal::KeyExpired => place.after("expire"),
         Refusal::KeyRevoked => place.after("revoke"),

@@ -47,7 +47,8 @@ const SECTIONS: [&str; 24] = [
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 70] = [
+const EXAMPLES: [(&str, &str); 71] = [
+    ("listen.public_url", r#""https://api.example.com""#),
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
     ("listen.max_requests_in_flight_per_key", "2500"),

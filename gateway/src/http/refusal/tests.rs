@@ -12,6 +12,14 @@ fn documented(effect: Effect) -> (&'static str, String) {
     }
 }
 
+fn protection(sources: &[KeySource]) -> Protection<'_> {
+    Protection {
+        realm: "r",
+        sources,
+        metadata: None,
+    }
+}
+
 #[test]
 fn the_document_has_the_table_that_is_made_from_the_rows() {
     let mut table = "| status | `code` | when | challenge |\n|---|---|---|---|\n".to_owned();
@@ -41,7 +49,7 @@ fn every_refusal_carries_what_its_status_demands() {
     let id = crate::http::request_id::RequestIds::new().make();
     let other = Refusal::KeyRestricted(Restriction::Use);
     for refusal in Refusal::one_of_each().into_iter().chain([other]) {
-        let response = refusal.respond("r", KeySources::BEARER, "/x", &id, false);
+        let response = refusal.respond(&protection(KeySources::BEARER), "/x", &id, false);
         let status = response.status();
         let has = |name| response.headers().contains_key(name);
         assert_eq!(
@@ -91,7 +99,7 @@ fn an_unread_body_closes_the_connection() {
         (Refusal::BadRequest("x"), false, true),
     ] {
         let connection = refusal
-            .respond("r", KeySources::BEARER, "/", &id, unread)
+            .respond(&protection(KeySources::BEARER), "/", &id, unread)
             .head()
             .connection_type();
         assert_eq!(connection == ConnectionType::Close, closes, "{refusal:?}");
@@ -198,7 +206,7 @@ fn challenges_follow_the_places_of_the_route() {
         (&scopes, vec![Basic, scheme()], vec![]),
         (&Refusal::NoRoute, vec![Bearer, Basic], vec![]),
     ] {
-        let response = refusal.respond("r", &sources, "/x", &id, false);
+        let response = refusal.respond(&protection(&sources), "/x", &id, false);
         let found: Vec<_> = response
             .headers()
             .get_all(header::WWW_AUTHENTICATE)

@@ -91,7 +91,7 @@ fn admission(key: &str) -> Admission {
     };
     let address = IpAddr::from([192, 0, 2, 1]).into();
     Admission {
-        key: Some(KeyDigest::of(key.as_bytes())),
+        caller: Admitted::Key(KeyDigest::of(key.as_bytes())),
         observed: None,
         address,
         method: Method::GET,
@@ -250,14 +250,13 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
             "{number}"
         );
         let Admission {
-            key,
             address,
             method,
             route,
             ..
         } = admission("mine");
         let new = table
-            .lookup(&key.unwrap())
+            .lookup(&KeyDigest::of(b"mine"))
             .map_or(Err(Denial::Unknown), |key| {
                 let attempt = Attempt {
                     address: Some(address),

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 
 use crate::auth::key_sources::KeySources;
 use crate::front::dispatcher::ReadyLines;
-use crate::http::refusal::Refusal;
+use crate::http::refusal::{Protection, Refusal};
 use crate::panics::catch_panic_sync;
 use crate::pipeline::open_streams::Withdrawal;
 use crate::pipeline::record::Exchange;
@@ -40,9 +40,13 @@ impl Exchange {
             || self.body.as_ref().is_some_and(|body| body.ended());
         let route = self.route.as_deref();
         let sources = route.map_or(KeySources::BEARER, |route| route.key_sources.as_slice());
-        let mut response = refusal.respond(
+        let protection = Protection {
             realm,
             sources,
+            metadata: self.resource_metadata.as_deref(),
+        };
+        let mut response = refusal.respond(
+            &protection,
             self.arrival.path.as_instance(),
             &self.arrival.request_id,
             !body_was_read,

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::auth::Proven;
 use crate::auth::demand::Denial;
-use crate::keys::KnownKey;
 
 /// A request that would have been refused on a route that does not observe.
 #[derive(Debug)]
@@ -14,8 +14,8 @@ pub struct Observed {
     pub code: &'static str,
     /// Its cause, for the operator.
     pub cause: Cow<'static, str>,
-    /// The key, where it is known. It proves nothing here.
-    pub key: Option<KnownKey>,
+    /// Holder of the credential, where it is known. It proves nothing here.
+    pub proven: Option<Proven>,
     /// Whether the credential is one of ours, which no origin may see. Others may be the origin's.
     pub is_ours: bool,
 }

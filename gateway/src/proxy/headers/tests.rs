@@ -254,6 +254,7 @@ proptest! {
                 from_anyone: vec![header("x-http-method-override")],
             },
             own_headers: &[],
+            claims: &[],
             prefix: &PREFIX,
             keys: &KEYS,
             request_id: &RequestIds::new().make(),

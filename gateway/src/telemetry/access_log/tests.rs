@@ -24,6 +24,7 @@ fn entry<'a>(path: &'a str, request_id: &'a str) -> Entry<'a> {
         cause: None,
         route: Some("default"),
         consumer: Some("csmr_1"),
+        issuer: None,
         key: Some("key_1"),
         limit: None,
         would_refuse: None,
@@ -85,6 +86,7 @@ fn every_field_cause_and_ending_is_documented_and_no_other() {
     let full = Entry {
         code: Some("x"),
         cause: Some("x"),
+        issuer: Some("x"),
         limit: Some("x"),
         would_refuse: Some(("x", "x")),
         shadow_limit: Some("x"),

@@ -123,7 +123,10 @@ fn streams_end_when_their_route_demands_more_and_go_on_when_it_does_not() {
         .collect();
     assert_eq!(
         causes,
-        ["there is no key", "the key has lost a scope of the route"]
+        [
+            "there is no key",
+            "the credential has lost a scope of the route"
+        ]
     );
 }
 
@@ -165,7 +168,7 @@ fn the_end_of_observing_ends_the_streams_that_would_be_refused() {
     assert_eq!(
         causes,
         [
-            "the key has lost a scope of the route",
+            "the credential has lost a scope of the route",
             "the key is revoked",
             "the key no longer exists",
             "there is no key",
