@@ -1,12 +1,13 @@
 //! Routes that only observe: nobody is refused for want of a good key, and nobody passes for someone else.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use postern_gateway::keys::{PlainKey, Prefix};
 
-use crate::client::get;
+use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
 use crate::rig::{Process, Rig, gateway};
 use crate::running::eventually;
@@ -273,6 +274,16 @@ fn a_key_of_ours_is_removed_from_its_place_and_other_credentials_stay_there() {
             assert!(!format!("{arrived:?}").contains(key.as_str()));
         }
     }
+    // A key of another system, too short to be searched for, that was imported and has ended.
+    let file = rig.directory.path().join("keys.csv");
+    std::fs::write(&file, "consumer,key,state\nold,short-key-1,revoked\n").unwrap();
+    rig.done(&["import", file.to_str().unwrap(), "--allow-weak"]);
+    for (sent, arrives) in [("short-key-1", None), ("short-key-2", Some("short-key-2"))] {
+        origin.forget();
+        let line = format!("x-api-key: {sent}");
+        assert_eq!(get(rig.public, "/a", &[&line]).status, 200);
+        assert_eq!(origin.only().one("x-api-key"), arrives);
+    }
     // A key in a place that is not the route's is a key in a URL.
     let refused = get(rig.public, &format!("/a?other={}", key.key), &[]);
     assert_eq!(refused.code(), "key_in_url");
@@ -320,6 +331,32 @@ fn another_proxy_is_told_the_same_and_what_it_has_to_remove() {
         let removes = removed.split(',').any(|name| name == "authorization");
         assert_eq!(removes, is_removed, "{line}: {removed}");
     }
+}
+
+#[test]
+fn requests_without_a_key_do_not_share_the_room_of_one() {
+    let origin = Origin::answering(|_, socket| {
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
+        let _ = socket.write_all(head.as_bytes());
+        let _ = socket.set_read_timeout(Some(DEADLINE));
+        let _ = socket.read(&mut [0; 64]);
+    });
+    let rig = Rig::with(
+        &origin.url(),
+        "[listen]\nmax_requests_in_flight = 20\nmax_requests_in_flight_per_key = 1\n\
+         [[routes]]\npath = \"/observed\"\nauth = [\"observe\"]\n\
+         [[routes]]\npath = \"/public\"\non_missing_key = \"anonymous\"\n",
+    );
+    let open = |path: &str| {
+        let mut connection = Connection::open(rig.public);
+        connection.send(format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n"));
+        let status = connection.head().status;
+        (connection, status)
+    };
+    let observed = [(); 4].map(|()| open("/observed"));
+    assert_eq!(observed.each_ref().map(|(_, status)| *status), [200; 4]);
+    let public = [open("/public"), open("/public")];
+    assert_eq!(public.each_ref().map(|(_, status)| *status), [200, 503]);
 }
 
 #[test]
