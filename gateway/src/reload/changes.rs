@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::auth::jwt::IssuerRules;
 use crate::config::header_edits::keys;
 use crate::config::reader::Effective;
 use crate::config::settings::Settings;
@@ -52,6 +53,7 @@ pub fn changed(before: &Settings, after: &Settings) -> Vec<String> {
     if before.store.url != after.store.url {
         paths.push("store.url".to_owned());
     }
+    paths.extend(changed_key_files(before, after));
     let (old, new) = (secrets(before), secrets(after));
     for (path, secret) in &new {
         // One that came or went differs by its path already.
@@ -75,6 +77,33 @@ pub fn changed(before: &Settings, after: &Settings) -> Vec<String> {
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// Files of issuers of tokens whose keys differ, by the paths of the settings that name them: the
+/// keys are not shown.
+fn changed_key_files(before: &Settings, after: &Settings) -> Vec<String> {
+    let keys_before = |name: &str| {
+        let mut issuers = before.issuers.iter();
+        issuers
+            .find(|issuer| *issuer.name == *name)
+            .map(|issuer| &issuer.keys)
+    };
+    let paths = by_path(&after.effective);
+    let path_of = |issuer: &IssuerRules| {
+        let file = |key| format!("jwt.issuers[{}].{key}", issuer.name);
+        ["jwks_file", "secret_file"]
+            .map(file)
+            .into_iter()
+            .find(|path| paths.contains_key(path))
+    };
+    let differs =
+        |issuer: &&IssuerRules| keys_before(&issuer.name).is_some_and(|keys| *keys != issuer.keys);
+    after
+        .issuers
+        .iter()
+        .filter(differs)
+        .filter_map(path_of)
+        .collect()
 }
 
 /// One difference between settings.
@@ -353,6 +382,24 @@ mod tests {
             hash(&other.effective),
             "no secret is in the hash"
         );
+    }
+
+    #[test]
+    fn keys_of_an_issuer_differ_by_their_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        let file = format!(
+            "[[jwt.issuers]]\nname = \"corp\"\nissuer = \"corp\"\nany_audience = true\nsecret_file = {path:?}"
+        );
+        let with = |secret: &str| {
+            std::fs::write(&path, secret).unwrap();
+            settings(&file, &[])
+        };
+        let one = with("changes-51d07be84a639f2c51d07be84a639f2c");
+        let same = with("changes-51d07be84a639f2c51d07be84a639f2c\n");
+        let other = with("changes-be84a639f2c51d07be84a639f2c51d07");
+        assert_eq!(changed(&one, &same), [""; 0]);
+        assert_eq!(changed(&one, &other), ["jwt.issuers[corp].secret_file"]);
     }
 
     #[test]
