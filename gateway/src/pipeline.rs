@@ -302,6 +302,10 @@ async fn run(
         Refused::not_forwarded(&failed.failure, exchange.client_fault())
     })?;
     exchange.log_attempts(route, &answer.failed);
+    if route.edits_answers() {
+        // It stays a stream, whatever type the route gives it.
+        exchange.note_stream(answer.response.head());
+    }
     let mut answer = for_caller(answer, worker, policy, exchange, route, &caller);
     if offers_plain {
         upgrade::agree_to_plain_subprotocol(&mut answer.response);

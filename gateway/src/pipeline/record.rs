@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use actix_http::Request;
 use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_http::{Request, ResponseHead};
 use pin_project_lite::pin_project;
 
 use crate::auth::key_source::KeySource;
@@ -358,6 +358,11 @@ impl Exchange {
     /// `streams` before authentication.
     pub fn watch(&mut self, streams: &Rc<OpenStreams>, since: Generation) {
         self.watch = Some(Watch::new(streams, since));
+    }
+
+    /// Counts the response as a stream if it is one by its head.
+    pub fn note_stream(&mut self, response: &ResponseHead) {
+        self.stream = self.tally.stream(response);
     }
 
     /// Makes the request a stream, which new settings may end.

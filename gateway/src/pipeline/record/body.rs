@@ -69,7 +69,9 @@ impl Exchange {
             vary::add(headers, page.vary());
         }
         self.status = response.status().as_u16();
-        self.stream = self.tally.stream(response.head());
+        if self.stream.is_none() {
+            self.note_stream(response.head());
+        }
         if self.stream.is_some() {
             self.follow_routes();
         }

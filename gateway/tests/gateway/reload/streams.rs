@@ -58,10 +58,12 @@ fn routes(names: &[&str], more: &str) -> String {
 #[test]
 fn streams_end_with_their_route_and_a_plain_answer_comes_whole() {
     let (origin, finish) = slow_origin();
-    let all = routes(&["ws", "events", "plain"], "");
+    // Events are events, whatever type a route gives them.
+    let edited = "[[routes]]\nname = \"typed\"\npath = \"/events/typed\"\nremove_response_headers = [\"Content-Type\"]\n";
+    let all = routes(&["ws", "events", "plain"], "") + edited;
     let gateway = gateway_with(&all, &origin, &[]);
     let key = gateway.key("acme");
-    let mut streams = ["/ws", "/events"].map(|path| opened(&gateway, path, &key));
+    let mut streams = ["/ws", "/events", "/events/typed"].map(|path| opened(&gateway, path, &key));
     let mut plain = opened(&gateway, "/plain", &key);
     write(&gateway.directory, ORDERS);
     for stream in &mut streams {
@@ -70,10 +72,10 @@ fn streams_end_with_their_route_and_a_plain_answer_comes_whole() {
     assert_eq!(get(gateway.public, "/plain", &[&key]).status, 404);
     finish.send(()).unwrap();
     assert_eq!(plain.some_bytes(), b"done");
-    eventually("they are logged", || gateway.access_log().len() >= 4);
+    eventually("they are logged", || gateway.access_log().len() >= 5);
     for line in gateway.access_log() {
         let ending = match line["path"].as_str().unwrap() {
-            "/ws" | "/events" => {
+            "/ws" | "/events" | "/events/typed" => {
                 assert_eq!(line["cause"], "no route covers the request any more");
                 "key_ended"
             }
