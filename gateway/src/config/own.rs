@@ -14,12 +14,15 @@ use postern_shared::headers::is_privileged;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::header_edits::keys;
 use crate::config::key_sources::is_meaningful;
 use crate::config::own::deserialize::deserialize;
 use crate::config::own::show::{digest, show};
 use crate::config::reader::{Effective, Reader};
+use crate::proxy::fixed_headers::Edited;
 use crate::proxy::headers::is_hop_by_hop;
 use crate::proxy::proxy_headers::is_proxy_header;
+use crate::routes::shape::Shape;
 use crate::rules::{Rules, RulesInForce};
 
 /// Source of what is wrong in the program itself.
@@ -215,6 +218,50 @@ impl OwnSettings {
                     let path = format!("own.{}", section.name);
                     reader.problems().add(&path, PROGRAM, message);
                 }
+            }
+        }
+    }
+
+    /// Refuses headers that something else sets or removes, too: `shapes` of the routes, or the
+    /// `claims` of tokens. The origin would get both.
+    pub(super) fn refuse_headers_of_others<'s>(
+        &self,
+        reader: &mut Reader,
+        shapes: impl Iterator<Item = Option<&'s Shape>>,
+        claims: impl Iterator<Item = &'s HeaderName>,
+    ) {
+        let declared = self.0.iter().flat_map(|section| {
+            let names = section.rules.origin_headers().iter();
+            names.map(|name| (name.to_ascii_lowercase(), section.name))
+        });
+        let owners: BTreeMap<String, &str> = declared.collect();
+        let (set_key, remove_key) = keys(Edited::Requests);
+        for (index, shape) in shapes.enumerate() {
+            let Some(Shape {
+                request_headers, ..
+            }) = shape
+            else {
+                continue;
+            };
+            let set = request_headers.set.iter().map(|(name, _)| (name, set_key));
+            let removed = request_headers.remove.iter().map(|name| (name, remove_key));
+            for (name, key) in set.chain(removed) {
+                if let Some(owner) = owners.get(name.as_str()) {
+                    let path = format!("routes[{index}].{key}");
+                    let message =
+                        format!("{name} is a header that only the rules of own.{owner} set");
+                    reader.problems().add(&path, "the routes", message);
+                }
+            }
+        }
+        for name in claims {
+            if let Some(owner) = owners.get(name.as_str()) {
+                let message = format!(
+                    "its rules set the header {name}, which carries a claim of tokens (forward_claims)"
+                );
+                reader
+                    .problems()
+                    .add(&format!("own.{owner}"), PROGRAM, message);
             }
         }
     }

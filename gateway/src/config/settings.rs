@@ -235,10 +235,11 @@ impl Settings {
         let secrets = shared_secret.into_iter().chain(of_upstreams);
         let shapes = routes.iter().map(|route| route.shape.as_deref());
         refuse_secrets_in_headers(reader, shapes, secrets);
-        let claims = issuers.iter().flat_map(|issuer| &issuer.forward_claims);
-        let claims: Vec<&HeaderName> = claims.map(|(name, _)| name).collect();
+        let claims = issuers.iter().flat_map(IssuerRules::headers_of_claims);
+        let claims: Vec<&HeaderName> = claims.collect();
         let shapes = routes.iter().map(|route| route.shape.as_deref());
-        refuse_claims_in_headers(reader, shapes, &claims);
+        refuse_claims_in_headers(reader, shapes.clone(), &claims);
+        own.refuse_headers_of_others(reader, shapes, claims.into_iter());
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
         }

@@ -50,6 +50,13 @@ pub struct IssuerRules {
     pub max_stale: Duration,
 }
 
+impl IssuerRules {
+    /// Headers that carry claims of its tokens.
+    pub fn headers_of_claims(&self) -> impl Iterator<Item = &HeaderName> {
+        self.forward_claims.iter().map(|(name, _)| name)
+    }
+}
+
 /// Accepted values of `aud` (RFC 7519 section 4.1.3).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Audiences {

@@ -228,6 +228,35 @@ fn names_of_sections_are_words_and_each_is_there_once() {
 }
 
 #[test]
+fn a_header_of_rules_is_set_by_nothing_else() {
+    let own = "[[own.partner.partners]]\nname = \"X-Tier\"\n";
+    for (other, said) in [
+        (
+            "[[routes]]\nset_request_headers = { x-tier = \"gold\", X-Free = \"1\" }",
+            "routes[0].set_request_headers (from the routes): x-tier is a header that only the rules of own.partner set",
+        ),
+        (
+            "[[routes]]\npath = \"/a\"\n[[routes]]\nremove_request_headers = [\"X-TIER\"]",
+            "routes[1].remove_request_headers (from the routes): x-tier is a header",
+        ),
+        (
+            "[[jwt.issuers]]\nname = \"corp\"\nissuer = \"https://corp.example\"\nany_audience = true\n\
+             forward_claims = { \"X-Tier\" = \"tier\" }",
+            "own.partner (from the program): its rules set the header x-tier, which carries a claim",
+        ),
+    ] {
+        let problems = read(&format!("{own}{other}"), &[]).unwrap_err();
+        assert!(problems.contains(said), "{other}: {problems}");
+    }
+    // An answer is another matter.
+    read(
+        &format!("{own}[[routes]]\nset_response_headers = {{ X-Tier = \"gold\" }}"),
+        &[],
+    )
+    .unwrap();
+}
+
+#[test]
 fn what_did_not_change_keeps_its_rules_and_a_changed_file_counts() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gateway.toml");
