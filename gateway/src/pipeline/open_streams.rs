@@ -316,7 +316,11 @@ impl Admission {
                     return Some(Denial::Missing.into());
                 }
                 let is_taken = match &self.caller {
-                    Admitted::Key(_) => route.auth.take_keys(),
+                    Admitted::Key(_) => match routing.key_source {
+                        // It may be there for tokens alone.
+                        Some(KeySource::Bearer) => route.auth.take_keys_in_bearer(),
+                        _ => route.auth.take_keys(),
+                    },
                     Admitted::Token(token) => route.auth.take_tokens_of(token.issuer().name()),
                     Admitted::Anonymous => true,
                 };

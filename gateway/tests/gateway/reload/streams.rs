@@ -132,6 +132,25 @@ fn streams_end_when_their_route_demands_more_and_go_on_when_it_does_not() {
     );
 }
 
+/// `Authorization: Bearer` stays a place of the route, but for tokens alone.
+#[test]
+fn a_stream_ends_when_its_key_came_from_what_is_now_a_place_for_tokens() {
+    let (origin, _finish) = slow_origin();
+    let gateway = gateway_with(&routes(&["ws"], ""), &origin, &[]);
+    let key = gateway.key("acme");
+    let mut stream = opened(&gateway, "/ws", &key);
+    let tokens = "auth = [\"key\", \"jwt\"]\nkey_sources = [\"header:X-API-Key\"]";
+    let issuer = "[[jwt.issuers]]\nname = \"corp\"\nissuer = \"corp\"\nany_audience = true\n\
+                  jwks_url = \"http://127.0.0.1:9/keys\"\n";
+    write(
+        &gateway.directory,
+        &format!("{issuer}{}", routes(&["ws"], tokens)),
+    );
+    while !stream.some_bytes().is_empty() {}
+    let refused = get(gateway.public, "/ws", &[&key]);
+    assert_eq!(refused.code(), "credential_not_accepted");
+}
+
 #[test]
 fn the_end_of_observing_ends_the_streams_that_would_be_refused() {
     let (origin, _finish) = slow_origin();
