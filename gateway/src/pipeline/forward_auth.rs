@@ -15,6 +15,7 @@ use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::{Admitted, Policy, Worker, decide, removed_credentials, wait_for_units};
 use crate::proxy::headers::{REQUEST_ID, set_whole_identity};
 use crate::proxy::presented_key::PresentedKey;
+use crate::proxy::upstream::Proof;
 
 /// Answer to a forward-auth subrequest.
 pub struct Authorized {
@@ -55,7 +56,11 @@ pub async fn authorize_external(worker: &Worker, request: &Request) -> Authorize
     let mut response = Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
     let headers = response.headers_mut();
     let claims = policy.issuers.forwarded_names();
-    set_whole_identity(&caller, route.forward_metadata, claims, headers);
+    let told = match route.proof() {
+        Proof::Shared | Proof::Own(_) => Some(&caller),
+        Proof::Withheld => None,
+    };
+    set_whole_identity(told, route.forward_metadata, claims, headers);
     // Empty where none is set, like the identity.
     for name in &policy.own_rules.origin_headers {
         let mut lines = exchange.own_headers().iter();

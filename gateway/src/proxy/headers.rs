@@ -337,9 +337,9 @@ fn write_identity(caller: &Caller, with_metadata: bool, head: &mut HeadWriter) {
 }
 
 /// Sets every identity header and those of `claims`, empty where there is no value: a proxy that
-/// copies them by name then overwrites what a client sent.
+/// copies them by name then overwrites what a client sent. Without a `caller` all are empty.
 pub fn set_whole_identity(
-    caller: &Caller,
+    caller: Option<&Caller>,
     with_metadata: bool,
     claims: &[HeaderName],
     headers: &mut HeaderMap,
@@ -348,6 +348,7 @@ pub fn set_whole_identity(
     for name in of_identity.chain(claims.iter().cloned()) {
         headers.insert(name, HeaderValue::from_static(""));
     }
+    let Some(caller) = caller else { return };
     for (name, value) in claims_of(caller) {
         headers.insert(name.clone(), value.clone());
     }

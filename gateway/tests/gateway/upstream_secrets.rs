@@ -177,6 +177,24 @@ fn an_anonymous_caller_is_marked_where_a_secret_is_sent_only() {
     assert_eq!(of_others.only().one("x-anonymous-consumer"), None);
 }
 
+/// Whoever asks for another proxy is told nothing for a backend of others either.
+#[test]
+fn another_proxy_gets_no_identity_where_a_secret_is_withheld() {
+    let file = "[[routes]]\npath = \"/own\"\n[[routes]]\npath = \"/others\"\nsend_secret = false\n";
+    let rig = crate::rig::Rig::with("http://127.0.0.1:9", file);
+    let key = rig.key("acme", &[]).header();
+    for (path, username) in [("/own", "acme"), ("/others", "")] {
+        let asked = [&*key, &format!("x-original-uri: {path}")];
+        let answer = get(rig.admin, "/v1/auth", &asked);
+        assert_eq!(answer.status, 200);
+        assert_eq!(
+            answer.header("x-consumer-username"),
+            Some(username),
+            "{path}"
+        );
+    }
+}
+
 /// An origin that knows the secret of another, or a former one, shows it to no client.
 #[test]
 fn no_secret_of_any_origin_reaches_a_client_also_after_a_rotation() {
