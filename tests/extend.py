@@ -3,6 +3,7 @@
 of another name, its own section of settings, its own check before the origin, and the guard in a backend of one's own."""
 
 import contextlib
+import hmac
 import json
 import os
 import re
@@ -148,12 +149,13 @@ def test_the_check_of_ones_own_refuses_with_its_code_and_sets_a_header_that_no_c
 def test_the_section_of_ones_own_is_checked_shown_and_taken_over_like_any_other():
     with place("", start=False) as here:
         for settings, said in (
-            ("[own.partner]\nfrosen = []\n", "own.partner.frosen (from gateway.toml): there is no such setting; here are: frozen"),
+            ("[own.partner]\nfrosen = []\n", "own.partner.frosen (from gateway.toml): there is no such setting; here are: frozen, signed_route, secret_file"),
             ("[own.partner]\nfrozen = 1\n", "own.partner.frozen (from gateway.toml): accepted here is a list"),
             (
                 '[own.partner]\nfrozen = ["a", ""]\n',
-                'own.partner.frozen[1] (from gateway.toml): accepted are names of consumers, such as "acme"',
+                'own.partner.frozen (from gateway.toml): accepted are names of consumers, such as "acme"',
             ),
+            ('[own.partner]\nsigned_route = "a"\n', "own.partner.secret_file (from the settings): accepted is a file with 32 bytes"),
             ("[own.other]\na = 1\n", "there is no such setting; here are: partner"),
         ):  # fmt: skip
             here.settings.write_text(settings)
@@ -172,12 +174,66 @@ def test_the_section_of_ones_own_is_checked_shown_and_taken_over_like_any_other(
         # Whole or not at all: what is wrong changes nothing.
         here.settings.write_text('[own.partner]\nfrozen = ["acme", ""]\n')
         here.running[1].send_signal(signal.SIGHUP)
-        here.logged(r"(own\.partner\.frozen\[1\])")
+        here.logged(r"(own\.partner\.frozen \(from)")
         assert delete()[0] == 404
         here.settings.write_text('[own.partner]\nfrozen = ["acme"]\n')
         here.running[1].send_signal(signal.SIGHUP)
         here.logged(r"in force \(.*\): (own\.partner\.frozen)")
         assert json.loads(delete()[2])["code"] == "partner_frozen"
+
+
+SIGNED = """
+[[routes]]
+path = "/orders"
+name = "partners"
+on_missing_key = "anonymous"
+[[routes]]
+path = "/elsewhere"
+[own.partner]
+signed_route = "partners"
+secret_file = "secret"
+"""
+
+
+def test_a_credential_of_ones_own_lets_in_and_refuses_and_reaches_no_origin():
+    with place(SIGNED, start=False) as here:
+        secret = os.urandom(32)
+        (here.folder / "secret").write_bytes(secret)
+        here.start()
+        host = here.gateway.removeprefix("http://")
+
+        def signed(name, secret=secret, line=f"GET {host} /orders"):
+            signature = hmac.new(secret, f"{name} {line}".encode(), "sha256").hexdigest()
+            return {"x_partner_signature": f"{name}:{signature}"}
+
+        key = {"authorization": f"Bearer {here.key('acme')}"}
+        for headers, answered, found in (
+            (signed("umbrella"), 200, "orders of umbrella, tier none\n"),
+            (key, 200, "orders of acme, tier basic\n"),
+            # A client cannot say who it is, and the origin has the name from the check alone.
+            ({**signed("umbrella"), "x_partner": "acme"}, 200, "orders of umbrella, tier none\n"),
+            ({}, 401, "signature_missing"),
+            ({"x_partner": "umbrella"}, 401, "signature_missing"),
+            ({"x_partner_signature": "umbrella:00"}, 401, "signature_invalid"),
+            ({"x_partner_signature": "umbrella"}, 401, "signature_invalid"),
+            (signed("umbrella", secret=bytes(32)), 401, "signature_invalid"),
+            (signed("umbrella", line=f"DELETE {host} /orders"), 401, "signature_invalid"),
+            ({"authorization": "Bearer x", **signed("umbrella")}, 401, "api_key_invalid"),
+        ):  # fmt: skip
+            status, told, text = ask(f"{here.gateway}/orders", **headers)
+            assert status == answered, (headers, status, text)
+            assert (text if status == 200 else json.loads(text)["code"]) == found, (headers, text)
+            if found.startswith("signature_"):
+                assert told["www-authenticate"] == 'PartnerSignature realm="partners"', told
+            if status == 200:
+                assert "x-partner-signature" in told["vary"], told
+        # Nowhere else is a signature worth anything.
+        assert ask(f"{here.gateway}/elsewhere", **signed("umbrella"))[0] == 401
+        # A new secret is in force with its file.
+        (here.folder / "secret").write_bytes(os.urandom(32))
+        here.running[1].send_signal(signal.SIGHUP)
+        here.logged(r"in force \(.*\): (own\.partner)")
+        assert ask(f"{here.gateway}/orders", **signed("umbrella"))[0] == 401
 
 
 def test_every_command_works_in_a_gateway_of_ones_own():
@@ -199,6 +255,7 @@ def main():
     cases = [
         test_the_check_of_ones_own_refuses_with_its_code_and_sets_a_header_that_no_client_can_send,
         test_the_section_of_ones_own_is_checked_shown_and_taken_over_like_any_other,
+        test_a_credential_of_ones_own_lets_in_and_refuses_and_reaches_no_origin,
         test_every_command_works_in_a_gateway_of_ones_own,
     ]
     for case in cases:

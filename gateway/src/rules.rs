@@ -62,11 +62,13 @@ where
     }
 }
 
-/// What one section of settings makes: checks, and the headers that they may set for the origin.
+/// What one section of settings makes: checks, the headers that they may set for the origin, and
+/// those with credentials that only they know.
 #[derive(Default, Clone)]
 pub struct Rules {
     checks: Vec<Arc<dyn Check>>,
     origin_headers: Vec<String>,
+    credential_headers: Vec<String>,
 }
 
 impl Rules {
@@ -93,10 +95,25 @@ impl Rules {
         self
     }
 
-    /// Names of the declared headers.
+    /// Declares a header that clients send a credential of one's own in, such as a signature.
+    /// Checks read it with [`RuleRequest::credential`]; it reaches no origin, and caches are told
+    /// that answers vary by it (`Vary`). The same names are refused as for [`Self::origin_header`].
+    #[must_use]
+    pub fn credential_header(mut self, name: &str) -> Self {
+        self.credential_headers.push(name.to_owned());
+        self
+    }
+
+    /// Names of the headers that checks may set.
     #[must_use]
     pub fn origin_headers(&self) -> &[String] {
         &self.origin_headers
+    }
+
+    /// Names of the headers that credentials of one's own come in.
+    #[must_use]
+    pub fn credential_headers(&self) -> &[String] {
+        &self.credential_headers
     }
 }
 
@@ -105,6 +122,7 @@ impl fmt::Debug for Rules {
         f.debug_struct("Rules")
             .field("checks", &self.checks.len())
             .field("origin_headers", &self.origin_headers)
+            .field("credential_headers", &self.credential_headers)
             .finish()
     }
 }
@@ -125,12 +143,16 @@ pub struct RulesInForce {
     pub checks: Box<[NamedCheck]>,
     /// Headers that only these checks set, in lower case.
     pub origin_headers: Box<[HeaderName]>,
+    /// Headers that only these checks read, in lower case.
+    pub credential_headers: Box<[HeaderName]>,
+    /// All of these: what of a client reaches no origin.
+    pub kept_back: Box<[HeaderName]>,
 }
 
 impl RulesInForce {
     /// The rules of all `sections`, with their names, in their order.
     pub fn of<'s>(sections: impl Iterator<Item = (&'s str, &'s Rules)>) -> Self {
-        let (mut checks, mut names) = (Vec::new(), Vec::new());
+        let (mut checks, mut set, mut read) = (Vec::new(), Vec::new(), Vec::new());
         for (section, rules) in sections {
             let section: Arc<str> = section.into();
             checks.extend(rules.checks.iter().map(|check| NamedCheck {
@@ -138,12 +160,15 @@ impl RulesInForce {
                 check: Arc::clone(check),
             }));
             // The settings were refused with names that are none.
-            let declared = rules.origin_headers.iter();
-            names.extend(declared.filter_map(|name| name.parse().ok()));
+            let parse = |name: &String| name.parse::<HeaderName>().ok();
+            set.extend(rules.origin_headers.iter().filter_map(parse));
+            read.extend(rules.credential_headers.iter().filter_map(parse));
         }
         Self {
             checks: checks.into(),
-            origin_headers: names.into(),
+            kept_back: [&set[..], &read[..]].concat().into(),
+            origin_headers: set.into(),
+            credential_headers: read.into(),
         }
     }
 }
@@ -154,6 +179,7 @@ impl fmt::Debug for RulesInForce {
         f.debug_struct("RulesInForce")
             .field("checks", &sections)
             .field("origin_headers", &self.origin_headers)
+            .field("credential_headers", &self.credential_headers)
             .finish()
     }
 }

@@ -13,7 +13,9 @@ async fn orders(caller: Caller, request: HttpRequest) -> String {
     // What a rule of `examples/own-gateway` says of the caller; no client can send it.
     let tier = request.headers().get("x-partner-tier");
     let tier = tier.and_then(|tier| tier.to_str().ok()).unwrap_or("none");
-    format!("orders of {name}, tier {tier}\n")
+    let headers = request.headers();
+    let partner = headers.get("x-partner").and_then(|name| name.to_str().ok());
+    format!("orders of {}, tier {tier}\n", partner.unwrap_or(name))
 }
 
 #[actix_web::main]

@@ -121,12 +121,17 @@ pub(super) fn policy(
     );
     let counts = before.map_or_else(Arc::default, |before| Arc::clone(before.quotas.memory()));
     let quotas = Quotas::new(settings.quotas.clone(), &counts);
+    let own_rules = settings.own.rules();
     let routes = routes.iter().map(|route| RouteSettings {
         name: name(&route.name),
         ..route.clone()
     });
     let routes = routes
         .map(|route| Route {
+            key_sources: route
+                .key_sources
+                .clone()
+                .beside(&own_rules.credential_headers),
             in_force: limits.of_route(&route.name, route.limits.as_deref()),
             in_flight: concurrency.of_route(&route.name),
             ..route.with_upstream(upstream)
@@ -169,7 +174,7 @@ pub(super) fn policy(
             ..client_limits(&settings.listen)
         },
         logs_access: settings.access_log == Sink::Stdout,
-        own_rules: settings.own.rules(),
+        own_rules,
         upstreams,
         brake: settings.brake.clone(),
         issuers: Issuers::new(

@@ -87,6 +87,20 @@ impl KeySources {
         Self::new(sources.collect()).unwrap_or_else(|_| self.clone())
     }
 
+    /// The same places, where requests have credentials that are no keys in further `headers`.
+    #[must_use]
+    pub fn beside(self, headers: &[HeaderName]) -> Self {
+        let more = headers.iter().filter(|name| !self.headers.contains(name));
+        let more: Vec<HeaderName> = more.cloned().collect();
+        if more.is_empty() {
+            return self;
+        }
+        Self {
+            headers: [&self.headers[..], &more].concat().into(),
+            sources: self.sources,
+        }
+    }
+
     /// The places in their order.
     #[must_use]
     pub fn as_slice(&self) -> &[KeySource] {
@@ -99,7 +113,7 @@ impl KeySources {
         self.sources.iter().any(|one| one.is(source))
     }
 
-    /// Headers that can carry a key. Responses vary by them.
+    /// Headers that can carry a credential. Responses vary by them.
     #[must_use]
     pub fn headers(&self) -> &[HeaderName] {
         &self.headers

@@ -203,17 +203,18 @@ impl OwnSettings {
         self.0.iter().find(is_same)
     }
 
-    /// Refuses a header that two sections declare: one would replace what the other says.
+    /// Refuses a header that is declared twice: one check would replace what another says, or what
+    /// a client says would pass for it.
     fn refuse_twins(&self, reader: &mut Reader) {
         let mut owners: BTreeMap<String, &str> = BTreeMap::new();
         for section in &self.0 {
-            for header in section.rules.origin_headers() {
+            let rules = &section.rules;
+            let declared = rules.origin_headers().iter();
+            for header in declared.chain(rules.credential_headers()) {
                 let name = header.to_ascii_lowercase();
-                if let Some(owner) = owners.insert(name, section.name)
-                    && owner != section.name
-                {
+                if let Some(owner) = owners.insert(name, section.name) {
                     let message = format!(
-                        "its rules set the header {header:?}, which those of own.{owner} set already"
+                        "its rules declare the header {header:?}, which those of own.{owner} declare already"
                     );
                     let path = format!("own.{}", section.name);
                     reader.problems().add(&path, PROGRAM, message);
@@ -231,7 +232,9 @@ impl OwnSettings {
         claims: impl Iterator<Item = &'s HeaderName>,
     ) {
         let declared = self.0.iter().flat_map(|section| {
-            let names = section.rules.origin_headers().iter();
+            let rules = &section.rules;
+            let names = rules.origin_headers().iter();
+            let names = names.chain(rules.credential_headers());
             names.map(|name| (name.to_ascii_lowercase(), section.name))
         });
         let owners: BTreeMap<String, &str> = declared.collect();
@@ -248,8 +251,9 @@ impl OwnSettings {
             for (name, key) in set.chain(removed) {
                 if let Some(owner) = owners.get(name.as_str()) {
                     let path = format!("routes[{index}].{key}");
-                    let message =
-                        format!("{name} is a header that only the rules of own.{owner} set");
+                    let message = format!(
+                        "{name} is a header that the rules of own.{owner} declare for themselves"
+                    );
                     reader.problems().add(&path, "the routes", message);
                 }
             }
@@ -257,7 +261,7 @@ impl OwnSettings {
         for name in claims {
             if let Some(owner) = owners.get(name.as_str()) {
                 let message = format!(
-                    "its rules set the header {name}, which carries a claim of tokens (forward_claims)"
+                    "its rules declare the header {name}, which carries a claim of tokens (forward_claims)"
                 );
                 reader
                     .problems()
@@ -328,7 +332,14 @@ fn note_sources(path: &str, value: &Value, sources: &mut BTreeMap<String, String
 
 /// Refuses headers that rules may not set.
 fn refuse_origin_headers(section: &Section, rules: &Rules, reader: &mut Reader) {
-    for name in rules.origin_headers() {
+    let declared = [
+        (rules.origin_headers(), "for the origin"),
+        (rules.credential_headers(), "for credentials"),
+    ];
+    let declared = declared
+        .into_iter()
+        .flat_map(|(names, purpose)| names.iter().map(move |name| (name, purpose)));
+    for (name, purpose) in declared {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         let why = match HeaderName::from_bytes(name.as_bytes()) {
             Ok(header) if name.bytes().all(is_plain) => refuse(header.as_str()),
@@ -337,7 +348,7 @@ fn refuse_origin_headers(section: &Section, rules: &Rules, reader: &mut Reader) 
             ),
         };
         if let Some(why) = why {
-            let message = format!("its rules declare the header {name:?} for the origin: {why}");
+            let message = format!("its rules declare the header {name:?} {purpose}: {why}");
             reader.problems().add(&section.path, PROGRAM, message);
         }
     }

@@ -20,6 +20,7 @@ pub struct OwnRefusal {
     title: &'static str,
     detail: Cow<'static, str>,
     retry_after: Option<u32>,
+    challenge: Option<&'static str>,
 }
 
 impl OwnRefusal {
@@ -39,6 +40,32 @@ impl OwnRefusal {
             status >= 400 && status <= 599 && !matches!(status, 401 | 405 | 407 | 408 | 426),
             "the status of a refusal is 400 to 599, but not 401, 405, 407, 408 or 426"
         );
+        Self::of_any_status(status, code, title)
+    }
+
+    /// A refusal with status 401 for a request without a good credential of one's own, and the
+    /// `challenge` that says how to send one (`WWW-Authenticate`, RFC 9110, section 11.6.1), such
+    /// as `Signature realm="partners"`.
+    ///
+    /// # Panics
+    /// On a wrong code, or a challenge that cannot stand in a header; in a constant, that is an
+    /// error of the compiler.
+    #[must_use]
+    pub const fn unauthorized(
+        challenge: &'static str,
+        code: &'static str,
+        title: &'static str,
+    ) -> Self {
+        assert!(
+            is_challenge(challenge.as_bytes()),
+            "a challenge is visible ASCII and spaces"
+        );
+        let mut refusal = Self::of_any_status(401, code, title);
+        refusal.challenge = Some(challenge);
+        refusal
+    }
+
+    const fn of_any_status(status: u16, code: &'static str, title: &'static str) -> Self {
         assert!(
             is_code(code.as_bytes()),
             "the code of a refusal is 1 to 64 lower-case letters and `_`"
@@ -50,6 +77,7 @@ impl OwnRefusal {
             title,
             detail: Cow::Borrowed(""),
             retry_after: None,
+            challenge: None,
         }
     }
 
@@ -95,6 +123,12 @@ impl OwnRefusal {
         }
     }
 
+    /// Challenge of a refusal with status 401.
+    #[must_use]
+    pub const fn challenge(&self) -> Option<&'static str> {
+        self.challenge
+    }
+
     /// Seconds of `Retry-After`.
     #[must_use]
     pub const fn retry_after(&self) -> Option<u32> {
@@ -107,6 +141,17 @@ impl Default for OwnRefusal {
     fn default() -> Self {
         Self::new(403, "own_rule", "Refused by a rule of this gateway")
     }
+}
+
+const fn is_challenge(challenge: &[u8]) -> bool {
+    let mut at = 0;
+    while at < challenge.len() {
+        if !(challenge[at].is_ascii_graphic() || challenge[at] == b' ') {
+            return false;
+        }
+        at += 1;
+    }
+    !challenge.is_empty()
 }
 
 const fn is_code(code: &[u8]) -> bool {
@@ -148,6 +193,14 @@ mod tests {
         ] {
             let made = catch_unwind(|| OwnRefusal::new(status, code, title));
             assert_eq!(made.is_ok(), is_one, "{status} {code:?} {title:?}");
+        }
+        for (challenge, is_one) in [
+            ("Signature realm=\"a\"", true),
+            ("", false),
+            ("a\r\nb: c", false),
+        ] {
+            let made = catch_unwind(|| OwnRefusal::unauthorized(challenge, "a", "A"));
+            assert_eq!(made.is_ok(), is_one, "{challenge:?}");
         }
         let long: &'static str = "a".repeat(65).leak();
         assert!(catch_unwind(|| OwnRefusal::new(403, long, "A")).is_err());

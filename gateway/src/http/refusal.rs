@@ -575,11 +575,14 @@ impl Refusal {
             .map(|challenge| (header::WWW_AUTHENTICATE, challenge));
         let others = effects.iter().filter_map(|effect| self.header(*effect));
         let own = match self {
-            Self::Own(own) => own.retry_after(),
+            Self::Own(own) => Some(own),
             _ => None,
         };
-        let own = own.map(|seconds| (header::RETRY_AFTER, seconds.to_string()));
-        for (name, value) in challenges.chain(others).chain(own) {
+        let retry_after = own.and_then(|own| own.retry_after());
+        let retry_after = retry_after.map(|seconds| (header::RETRY_AFTER, seconds.to_string()));
+        let challenge = own.and_then(|own| own.challenge());
+        let challenge = challenge.map(|text| (header::WWW_AUTHENTICATE, text.to_owned()));
+        for (name, value) in challenges.chain(others).chain(retry_after).chain(challenge) {
             // Realm, names and scopes were validated with the settings, so they fit a header.
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.append(name, value);

@@ -76,7 +76,7 @@ pub(super) fn decides_on_head<'r>(
         scheme: &policy.scheme,
         address: exchange.address(),
         proxy_headers: &policy.proxy_headers,
-        own_headers: &policy.own_rules.origin_headers,
+        own_headers: &policy.own_rules.kept_back,
         credentials: removed_credentials(exchange, request, route),
         claims: policy.issuers.forwarded_names(),
         prefix: &policy.prefix,

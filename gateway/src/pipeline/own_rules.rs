@@ -35,6 +35,7 @@ pub(super) fn check(
         head: request.head(),
         target,
         route,
+        credential_headers: &rules.credential_headers,
         for_origin: decides_on_head(worker, policy, exchange, request, target, route, caller),
     };
     for NamedCheck { section, check } in &rules.checks {

@@ -94,7 +94,7 @@ pub struct ForOrigin<'a> {
     pub stripped: &'a str,
     /// Proxy headers that pass.
     pub proxy_headers: &'a ProxyHeaders,
-    /// Headers that only rules of one's own set, in lower case.
+    /// Headers that only rules of one's own set or read, in lower case.
     pub own_headers: &'a [HeaderName],
     /// Where the key of the request may stand; what stands there does not pass.
     pub credentials: Credentials<'a>,
@@ -188,11 +188,22 @@ impl ForOrigin<'_> {
         name: &HeaderName,
     ) -> impl Iterator<Item = Cow<'c, [u8]>> {
         let is_kept_back = self.is_kept_back(name.as_str())
-            || self.edits.is_some_and(|edits| edits.drop_lines_of(name))
-            || Nominated::by(client).has(name);
+            || Nominated::by(client).has(name)
+            || self.edits.is_some_and(|edits| edits.drop_lines_of(name));
+        let lines = (!is_kept_back).then(|| self.without_keys(client, name));
+        lines.into_iter().flatten()
+    }
+
+    /// Lines of `name` among the client's headers without the places of keys, and without those
+    /// that have a key in them.
+    pub fn without_keys<'c>(
+        &self,
+        client: &'c HeaderMap,
+        name: &HeaderName,
+    ) -> impl Iterator<Item = Cow<'c, [u8]>> {
         let presented = self.credentials.of(self.caller);
         let presented = PresentedKey::new(self.prefix, self.keys, presented.as_deref());
-        let lines = client.get_all(name).filter(|_| !is_kept_back);
+        let lines = client.get_all(name);
         let lines = lines.filter_map(|line| self.credentials.sources.strip(name, line));
         let passing = lines.filter(|rest| !presented.is_in(name, rest));
         let bytes = passing.map(|rest| match rest {

@@ -12,12 +12,15 @@ use crate::proxy::headers::ForOrigin;
 use crate::routes::Route;
 use crate::rules::RuleCaller;
 
-/// A request that the gateway's own rules let in. Neither a credential nor the query is there.
+/// A request that the gateway's own rules let in. Neither a credential of the gateway nor the query
+/// is there.
 pub struct RuleRequest<'r> {
     pub(crate) head: &'r RequestHead,
     pub(crate) target: &'r Target,
     pub(crate) route: &'r Route,
     pub(crate) for_origin: ForOrigin<'r>,
+    /// Headers that credentials of one's own come in.
+    pub(crate) credential_headers: &'r [HeaderName],
 }
 
 impl<'r> RuleRequest<'r> {
@@ -76,14 +79,28 @@ impl<'r> RuleRequest<'r> {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<Cow<'r, str>> {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        let mut lines = self.for_origin.of_client(&self.head.headers, &name);
-        let text = |line: Cow<'r, [u8]>| match line {
-            Cow::Borrowed(line) => String::from_utf8_lossy(line),
-            Cow::Owned(line) => String::from_utf8_lossy(&line).into_owned().into(),
-        };
-        let first = text(lines.next()?);
-        Some(lines.fold(first, |all, line| {
-            Cow::Owned(format!("{all}, {}", text(line)))
-        }))
+        one_text(self.for_origin.of_client(&self.head.headers, &name))
     }
+
+    /// Credential of one's own in the header `name`, in any case, which the rules
+    /// [declare](crate::rules::Rules::credential_header); `None` for any other. A text as of
+    /// [`Self::header`]. Lines with an API key in them are absent.
+    #[must_use]
+    pub fn credential(&self, name: &str) -> Option<Cow<'r, str>> {
+        let mut declared = self.credential_headers.iter();
+        let name = declared.find(|known| known.as_str().eq_ignore_ascii_case(name))?;
+        one_text(self.for_origin.without_keys(&self.head.headers, name))
+    }
+}
+
+/// The lines of one header as one text.
+fn one_text<'r>(mut lines: impl Iterator<Item = Cow<'r, [u8]>>) -> Option<Cow<'r, str>> {
+    let text = |line: Cow<'r, [u8]>| match line {
+        Cow::Borrowed(line) => String::from_utf8_lossy(line),
+        Cow::Owned(line) => String::from_utf8_lossy(&line).into_owned().into(),
+    };
+    let first = text(lines.next()?);
+    Some(lines.fold(first, |all, line| {
+        Cow::Owned(format!("{all}, {}", text(line)))
+    }))
 }

@@ -253,3 +253,63 @@ fn a_panic_of_a_check_costs_one_request_which_does_not_reach_the_origin() {
     }
     assert_eq!(origin.arrived().len(), 3);
 }
+
+#[test]
+fn a_credential_of_ones_own_is_read_by_checks_alone() {
+    let origin = Origin::hello();
+    let section = Registration::new("signed", |(): ()| {
+        let check = |request: &Request<'_>, origin: &mut OriginHeaders<'_>| {
+            assert_eq!(request.header("x-signature"), None);
+            assert_eq!(request.credential("x-other"), None);
+            assert_eq!(request.credential("authorization"), None);
+            match request.credential("X-Signature").as_deref() {
+                Some("good") => origin.set("x-partner", "acme"),
+                None if !request.caller().is_anonymous() => {}
+                _ => {
+                    let challenge = "Signature realm=\"partners\"";
+                    return Err(Refusal::unauthorized(challenge, "unsigned", "Unsigned"));
+                }
+            }
+            Ok(())
+        };
+        let rules = Rules::new().check(check).origin_header("X-Partner");
+        Ok::<_, Vec<Problem>>(rules.credential_header("X-Signature"))
+    });
+    let file = "[[routes]]\non_missing_key = \"anonymous\"\n";
+    let rig = Rig::with_own(&origin.url(), file, vec![section]);
+    let key = rig.key("acme", &[]);
+    let ask = |lines: &[&str]| get(rig.public, "/", lines);
+    let good = ask(&["x-signature: good", "x-partner: forged", "x-other: a"]);
+    assert_eq!(
+        (good.status, good.header("vary")),
+        (200, Some("authorization, x-signature"))
+    );
+    let arrived = origin.arrived().pop().unwrap();
+    assert_eq!(arrived.one("x-partner"), Some("acme"));
+    assert_eq!(arrived.one("x-signature"), None);
+    assert_eq!(arrived.one("x-anonymous-consumer"), Some("true"));
+    assert_eq!(arrived.one("x-other"), Some("a"));
+    // A key in its place is not shown to it, and another credential is not passed over.
+    let with_key = format!("x-signature: {}", key.key);
+    for lines in [
+        &[][..],
+        &["x-signature: bad"],
+        &["x-signature: good", "x-signature: good"],
+        &[&with_key],
+    ] {
+        let refused = ask(lines);
+        assert_eq!(
+            (refused.status, refused.code()),
+            (401, "unsigned".to_owned()),
+            "{lines:?}"
+        );
+        let challenge = refused.header("www-authenticate");
+        assert_eq!(challenge, Some("Signature realm=\"partners\""), "{lines:?}");
+    }
+    assert_eq!(
+        ask(&["x-signature: good", "authorization: Bearer x"]).status,
+        401
+    );
+    assert_eq!(ask(&[&key.header()]).status, 200);
+    assert_eq!(origin.arrived().len(), 2);
+}

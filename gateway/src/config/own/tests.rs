@@ -212,6 +212,66 @@ fn wrong_settings_of_ones_own_are_refused_at_once_with_path_and_what_is_accepted
 }
 
 #[test]
+fn a_header_is_declared_once_and_edited_by_no_route() {
+    let section = |name, rules: Rules| Registration::new(name, move |(): ()| Ok(rules.clone()));
+    let refused = |sections: Vec<Registration>, file: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gateway.toml");
+        std::fs::write(&path, file).unwrap();
+        let own = Registrations::new(sections).unwrap();
+        let secret = [("SHARED_SECRET", "own-9f2c51d07be84a63")];
+        let environment: Environment = secret.into_iter().collect();
+        let loaded = load_with(Some(&path), &environment, &own);
+        loaded.err().map(|problems| problems.to_string())
+    };
+    let set = || Rules::new().origin_header("X-Tier");
+    let read = || Rules::new().credential_header("x-tier");
+    for (sections, file, said) in [
+        (
+            vec![section("a", set()), section("b", set())],
+            "",
+            "own.b (from the program)",
+        ),
+        (
+            vec![section("a", set()), section("b", read())],
+            "",
+            "own.a declare already",
+        ),
+        (
+            vec![section("a", set().credential_header("X-TIER"))],
+            "",
+            "own.a declare already",
+        ),
+        (
+            vec![section("a", set())],
+            "[[routes]]\nset_request_headers = { X-Tier = \"a\" }",
+            "routes[0].set_request_headers (from the routes): x-tier is a header",
+        ),
+        (
+            vec![section("a", read())],
+            "[[routes]]\nremove_request_headers = [\"X-Tier\"]",
+            "routes[0].remove_request_headers (from the routes): x-tier",
+        ),
+        (
+            vec![section(
+                "a",
+                Rules::new().credential_header("Authorization"),
+            )],
+            "",
+            "for credentials: this header has another meaning",
+        ),
+    ] {
+        let all = refused(sections, file).unwrap_or_default();
+        assert!(all.contains(said), "{said}: {all}");
+    }
+    let one = vec![section("a", set()), section("b", Rules::new())];
+    assert_eq!(
+        refused(one, "[[routes]]\nset_request_headers = { X-Other = \"a\" }"),
+        None
+    );
+}
+
+#[test]
 fn names_of_sections_are_words_and_each_is_there_once() {
     let section = |name| Registration::new(name, |(): ()| Ok(Rules::new()));
     assert!(Registrations::new(vec![section("a"), section("b_2")]).is_ok());
@@ -233,7 +293,7 @@ fn a_header_of_rules_is_set_by_nothing_else() {
     for (other, said) in [
         (
             "[[routes]]\nset_request_headers = { x-tier = \"gold\", X-Free = \"1\" }",
-            "routes[0].set_request_headers (from the routes): x-tier is a header that only the rules of own.partner set",
+            "routes[0].set_request_headers (from the routes): x-tier is a header that the rules of own.partner declare",
         ),
         (
             "[[routes]]\npath = \"/a\"\n[[routes]]\nremove_request_headers = [\"X-TIER\"]",
@@ -242,7 +302,7 @@ fn a_header_of_rules_is_set_by_nothing_else() {
         (
             "[[jwt.issuers]]\nname = \"corp\"\nissuer = \"https://corp.example\"\nany_audience = true\n\
              forward_claims = { \"X-Tier\" = \"tier\" }",
-            "own.partner (from the program): its rules set the header x-tier, which carries a claim",
+            "own.partner (from the program): its rules declare the header x-tier, which carries a claim",
         ),
     ] {
         let problems = read(&format!("{own}{other}"), &[]).unwrap_err();
