@@ -1,4 +1,4 @@
-//! Bodies in transit: streamed, counted and limited, never buffered whole.
+//! Bodies in transit: streamed, counted and limited; buffered whole only where a route says so.
 
 use std::cell::Cell;
 use std::pin::Pin;

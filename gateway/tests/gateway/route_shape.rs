@@ -2,4 +2,5 @@
 
 mod buffering;
 mod header_edits;
+mod http2;
 mod limits;
