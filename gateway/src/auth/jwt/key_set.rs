@@ -41,9 +41,9 @@ pub enum InvalidKeySet {
     /// More than [`MAX_KEYS`].
     #[error("it has more than {MAX_KEYS} keys")]
     TooMany,
-    /// Nothing that verifies a signature.
-    #[error("it has no key that the gateway can verify signatures with")]
-    Empty,
+    /// Nothing that verifies a signature; why the first key is not used, if there is one.
+    #[error("it has no key that the gateway can verify signatures with{}", .0.map_or_else(String::new, |reason| format!("; the first one: {reason}")))]
+    Empty(Option<SkippedKey>),
     /// One id for two keys of one type.
     #[error("it has two keys of one type with the same `kid`")]
     SameId,
@@ -89,7 +89,8 @@ impl KeySet {
             return Err(InvalidKeySet::SameId);
         }
         if keys.is_empty() {
-            return Err(InvalidKeySet::Empty);
+            let first = skipped.first().map(|(_, reason)| *reason);
+            return Err(InvalidKeySet::Empty(first));
         }
         let set = Self(keys.into_iter().map(Arc::new).collect());
         Ok(ParsedKeySet { set, skipped })

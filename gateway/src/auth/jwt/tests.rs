@@ -762,10 +762,13 @@ fn key_sets_are_read_strictly() {
             json!({"keys": many}).to_string(),
             Err(InvalidKeySet::TooMany),
         ),
-        (json!({"keys": []}).to_string(), Err(InvalidKeySet::Empty)),
+        (
+            json!({"keys": []}).to_string(),
+            Err(InvalidKeySet::Empty(None)),
+        ),
         (
             json!({"keys": [ec(json!({"d": "AA"}))]}).to_string(),
-            Err(InvalidKeySet::Empty),
+            Err(InvalidKeySet::Empty(Some(SkippedKey::Secret))),
         ),
         (json!({"keys": ["a"]}).to_string(), Err(InvalidKeySet::Form)),
         (json!({"keys": {}}).to_string(), Err(InvalidKeySet::Form)),
