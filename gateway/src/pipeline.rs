@@ -497,7 +497,8 @@ fn keep_query(
         return;
     }
     let shown = ShownPath::of(request.uri(), &policy.prefix, &worker.keys);
-    if let (Some(sent), ShownPath::Plain(_)) = (request.uri().path_and_query(), shown)
+    if let Some(sent) = request.uri().path_and_query()
+        && shown != ShownPath::HasKey
         && sent.path() == target.path()
     {
         target.path_and_query = sent.clone();

@@ -371,7 +371,7 @@ impl Exchange {
         let routing = Routing {
             method: self.arrival.method.clone(),
             host: host.unwrap_or_default().to_owned(),
-            path: self.arrival.path.in_log().to_owned(),
+            path: self.arrival.path.to_route().to_owned(),
             key_source: self.key_source(),
         };
         if let Some(watch) = &mut self.watch {
