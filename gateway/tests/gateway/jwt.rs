@@ -3,6 +3,7 @@
 mod callers;
 mod consumers;
 mod metadata;
+mod observing;
 mod streams;
 mod wrong;
 
