@@ -1,5 +1,6 @@
 //! `gateway check`: checks the settings, and compares them with those of a running gateway.
 
+mod required;
 mod sent;
 
 use std::path::Path;
@@ -40,6 +41,7 @@ pub fn run(
     };
     if !arguments.diff {
         print(&config::show(&settings.effective));
+        print(&required::show(&settings));
         print(&sent::show(&settings));
         warn(&settings);
         return ExitCode::SUCCESS;

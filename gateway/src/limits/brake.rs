@@ -200,7 +200,8 @@ impl Brake {
             self.shard(hash).debts.blocked(hash, most, now).is_some()
         };
         let (network, around) = (network::caller(address), network::neighbourhood(address));
-        if !is_over(network) && !(around.is_some() && is_over(around)) {
+        let is_braked = is_over(network) || around.is_some() && is_over(around);
+        if !is_braked {
             return true;
         }
         let hash = self.seed.hash_one(("signatures", network));

@@ -227,3 +227,40 @@ fn threads_count_every_failure_once() {
     });
     assert_eq!(passed, 20);
 }
+
+#[test]
+fn forged_tokens_count_double_and_few_signatures_are_computed_from_then_on() {
+    let brake = Brake::new();
+    let now = brake.begun;
+    let (one, other) = (at("192.0.2.1"), at("198.51.100.1"));
+    assert!((0..100).all(|_| brake.may_verify(&RULES, one, now)));
+    assert_eq!(passes(&brake, one, Failure::ForgedToken, now), 10);
+    let computed = (0..100)
+        .filter(|_| brake.may_verify(&RULES, one, now))
+        .count();
+    assert_eq!(computed, 10);
+    assert!((0..100).all(|_| brake.may_verify(&RULES, other, now)));
+    let later = now + Duration::from_millis(100);
+    let computed = (0..100)
+        .filter(|_| brake.may_verify(&RULES, one, later))
+        .count();
+    assert_eq!(computed, 1, "one more each 100 ms");
+    for rules in [
+        BrakeRules {
+            enforce: false,
+            ..RULES
+        },
+        BrakeRules {
+            exempt: vec!["192.0.2.0/24".parse().unwrap()],
+            ..RULES
+        },
+    ] {
+        assert!((0..100).all(|_| brake.may_verify(&rules, one, now)));
+    }
+    let one_failure = BrakeRules {
+        failures: 1,
+        ..RULES
+    };
+    let first = brake.fail(&one_failure, at("203.0.113.1"), Failure::ForgedToken, now);
+    assert!(first.is_ok(), "the first one is always counted");
+}

@@ -394,3 +394,24 @@ fn services_that_verify_keys_are_told_that_a_token_is_none() {
         (&json!(false), &json!("credential_not_accepted"))
     );
 }
+
+#[test]
+fn check_says_what_each_route_requires() {
+    let more = "[[routes]]\npath = \"/scoped\"\nauth = \"jwt\"\nscopes = [\"a\", \"b\"]\nbuckets = [\"partners\"]\n\
+        [[routes]]\npath = \"/watched\"\nauth = [\"key\", \"observe\"]\n";
+    let rig = Rig::with(&format!("{KINDS}{more}"), "");
+    let variables = [("SHARED_SECRET", crate::rig::SECRET)];
+    let output = crate::rig::gateway(rig.directory().path(), &variables, &["check"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "# route \"/keys\": a key",
+        "# route \"/tokens\": a token of any issuer",
+        "# route \"/partner\": a token of partner",
+        "# route \"/both\": a key or a token of corp",
+        "# route \"/open\": a key or a token of any issuer or no credential",
+        "# route \"/scoped\": a token of any issuer, with the scopes a b, of the buckets partners",
+        "# route \"/watched\": a key; it only observes, and refuses nobody",
+    ] {
+        assert!(said.lines().any(|found| found == line), "{line} in {said}");
+    }
+}
