@@ -145,9 +145,10 @@ impl IssuerKeys {
     /// Why they could not be fetched.
     pub async fn refresh(&self) -> Result<(), String> {
         let (asking, outcome) = oneshot::channel();
-        let mut all = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(Asking(asking));
-        drop(all);
+        {
+            let mut all = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push(Asking(asking));
+        }
         self.asked.notify_one();
         let outcome = outcome.await;
         outcome.unwrap_or_else(|_| Err("the issuer is no longer configured".to_owned()))
