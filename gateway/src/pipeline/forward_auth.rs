@@ -53,6 +53,12 @@ pub async fn authorize_external(worker: &Worker, request: &Request) -> Authorize
         };
     let removed = removed_credentials(&exchange, request, route);
     let mut withheld = with_key(worker, &policy, &removed, &caller);
+    for name in &policy.own_rules.credential_headers {
+        // Also where a credential for the backend stays.
+        if !withheld.contains(name) {
+            withheld.push(name.clone());
+        }
+    }
     let mut response = Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
     let headers = response.headers_mut();
     let claims = policy.issuers.forwarded_names();

@@ -275,10 +275,21 @@ fn a_credential_of_ones_own_is_read_by_checks_alone() {
         let rules = Rules::new().check(check).origin_header("X-Partner");
         Ok::<_, Vec<Problem>>(rules.credential_header("X-Signature"))
     });
-    let file = "[[routes]]\non_missing_key = \"anonymous\"\n";
+    let file = "[[routes]]\non_missing_key = \"anonymous\"\n\
+                [[routes]]\npath = \"/observed\"\nauth = [\"observe\"]\n";
     let rig = Rig::with_own(&origin.url(), file, vec![section]);
     let key = rig.key("acme", &[]);
     let ask = |lines: &[&str]| get(rig.public, "/", lines);
+    // Another proxy is told to remove it, also where a credential of the backend stays.
+    for path in ["/v1/auth/", "/v1/auth/observed"] {
+        let lines = ["x-signature: good", "authorization: Basic dGhlaXJzOjE="];
+        let told = get(rig.admin, path, &lines);
+        let told = told
+            .header("x-envoy-auth-headers-to-remove")
+            .unwrap_or_default();
+        let names: Vec<&str> = told.split(',').map(str::trim).collect();
+        assert!(names.contains(&"x-signature"), "{path}: {told}");
+    }
     let good = ask(&["x-signature: good", "x-partner: forged", "x-other: a"]);
     assert_eq!(
         (good.status, good.header("vary")),
