@@ -413,11 +413,11 @@ impl Quotas {
         verdict
     }
 
-    /// What the holder of `key` has used.
+    /// What `caller` has used.
     #[must_use]
-    pub fn of_key(&self, key: &KnownKey, at: UnixMillis) -> Vec<QuotaState> {
+    pub fn of_caller<'q>(&self, caller: impl Into<Counted<'q>>, at: UnixMillis) -> Vec<QuotaState> {
         let mut states = Vec::new();
-        self.each(key.into(), at, &mut |check| {
+        self.each(caller.into(), at, &mut |check| {
             states.push(QuotaState {
                 cell: check.cell(),
                 limit: check.limit,

@@ -1,5 +1,5 @@
-//! A key asks about itself, on the path that its route opens for it: answered here, not forwarded,
-//! under the rules of the route. Takes nothing of limits and quotas, so that who has used them up
+//! A key or a token asks about itself, on the path that its route opens for it: answered here, not
+//! forwarded, under the rules of the route. Takes nothing of limits and quotas, so that who has used them up
 //! still learns when there will be more.
 
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use crate::auth::Caller;
 use crate::auth::demand::Denial;
+use crate::auth::token_holder::TokenHolder;
 use crate::http::refusal::Refusal;
 use crate::keys::allowance::window_text;
-use crate::keys::{KnownKey, UnixMillis};
-use crate::limits::quota::{QuotaState, QuotaSubject};
+use crate::keys::{KnownConsumer, KnownKey, UnixMillis};
+use crate::limits::quota::{Counted, QuotaState, QuotaSubject};
 use crate::limits::{By, Holder, LimitUse, Purpose};
 use crate::pipeline::heads::announce_end;
 use crate::pipeline::record::Exchange;
@@ -26,12 +27,16 @@ use crate::proxy::headers::REQUEST_ID;
 use crate::proxy::vary;
 use crate::routes::Route;
 
-/// What a key is told of itself: nothing that its origin would not get, and of limits those alone
+/// What a credential is told of itself: nothing that its origin would not get, and of limits those alone
 /// that its consumer shares with nobody.
 #[derive(Serialize)]
 struct SelfView<'k> {
-    consumer: ConsumerView<'k>,
-    key: KeyView<'k>,
+    /// Null for a token without a consumer.
+    consumer: Option<ConsumerView<'k>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeyView<'k>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<TokenView<'k>>,
     limits: Vec<LimitView>,
     quotas: Vec<QuotaView>,
 }
@@ -53,6 +58,15 @@ struct KeyView<'k> {
 }
 
 #[derive(Serialize)]
+struct TokenView<'k> {
+    /// Name of the issuer.
+    issuer: &'k str,
+    subject: Option<&'k str>,
+    scopes: Vec<&'k str>,
+    expires_at: UnixMillis,
+}
+
+#[derive(Serialize)]
 struct LimitView {
     name: String,
     /// Units per window.
@@ -71,7 +85,7 @@ struct QuotaView {
     resets_at: Option<UnixMillis>,
 }
 
-/// Answers a request for the path at which keys ask about themselves; `None` for any other request.
+/// Answers a request for the path at which credentials ask about themselves; `None` for any other request.
 pub(super) fn answer(
     worker: &Worker,
     policy: &Policy,
@@ -105,14 +119,17 @@ fn tell(
         return Err(Refusal::MethodNotAllowed(vec![Method::GET, Method::HEAD]).into());
     }
     if !matches!(size, BodySize::None | BodySize::Sized(0)) {
-        return Err(Refusal::BadRequest("a question about a key has no body").into());
+        return Err(Refusal::BadRequest("a question about a credential has no body").into());
     }
     let credentials = credentials(request, route);
     let denied = |denial| Refused::denied(denial, route, &credentials, &policy.prefix);
+    let scopes;
     let view = match &caller {
-        Caller::Key(key) => SelfView::of(key, policy, route, exchange),
-        // A token says of itself what it is, to whoever has it.
-        Caller::Token(_) => return Err(denied(Denial::NotAccepted)),
+        Caller::Key(key) => SelfView::of_key(key, policy, route, exchange),
+        Caller::Token(holder) => {
+            scopes = holder.scopes();
+            SelfView::of_token(holder, scopes.iter().collect(), policy, route, exchange)
+        }
         Caller::Anonymous => {
             // A route that observes let it pass with whatever it brought.
             let observed = exchange.observed().map(|observed| observed.denial);
@@ -133,30 +150,72 @@ fn tell(
 }
 
 impl<'k> SelfView<'k> {
-    fn of(key: &'k KnownKey, policy: &Policy, route: &Arc<Route>, exchange: &Exchange) -> Self {
-        let consumer = key.consumer();
-        let of_route = [(&route.name, &route.in_force)];
-        let limits = policy.limits.uses(Holder::Known(key), &of_route);
-        let quotas = policy.quotas.of_key(key, UnixMillis::from(exchange.at()));
+    fn of_key(key: &'k KnownKey, policy: &Policy, route: &Arc<Route>, exchange: &Exchange) -> Self {
+        let quotas = policy
+            .quotas
+            .of_caller(key, UnixMillis::from(exchange.at()));
+        let key_view = KeyView {
+            id: key.id().as_str(),
+            scopes: key.scopes().iter().map(str::to_owned).collect(),
+            expires_at: key.expires_at(),
+            deprecated_at: key.deprecated_at(),
+        };
         Self {
-            consumer: ConsumerView {
-                id: consumer.id.as_str(),
-                name: consumer.name.as_str(),
-                custom_id: consumer.custom_id.map(|id| id.as_str()),
-            },
-            key: KeyView {
-                id: key.id().as_str(),
-                scopes: key.scopes().iter().map(str::to_owned).collect(),
-                expires_at: key.expires_at(),
-                deprecated_at: key.deprecated_at(),
-            },
-            limits: limits.into_iter().filter_map(LimitView::of).collect(),
+            consumer: Some(ConsumerView::of(&key.consumer())),
+            key: Some(key_view),
+            token: None,
+            limits: LimitView::all(Holder::Known(key), policy, route),
             quotas: quotas.iter().filter_map(QuotaView::of).collect(),
+        }
+    }
+
+    fn of_token(
+        holder: &'k TokenHolder,
+        scopes: Vec<&'k str>,
+        policy: &Policy,
+        route: &Arc<Route>,
+        exchange: &Exchange,
+    ) -> Self {
+        let (token, consumer) = (holder.token(), holder.consumer());
+        let at = UnixMillis::from(exchange.at());
+        let quotas = consumer.map(|consumer| {
+            let counted = Counted::Consumer(consumer);
+            policy.quotas.of_caller(counted, at)
+        });
+        let token_view = TokenView {
+            issuer: token.issuer().name(),
+            subject: token.subject(),
+            scopes,
+            expires_at: token.ends_at(),
+        };
+        Self {
+            consumer: consumer.map(|consumer| ConsumerView::of(&consumer.known())),
+            key: None,
+            token: Some(token_view),
+            limits: LimitView::all(Holder::Token(holder.subject()), policy, route),
+            quotas: quotas.iter().flatten().filter_map(QuotaView::of).collect(),
+        }
+    }
+}
+
+impl<'k> ConsumerView<'k> {
+    fn of(consumer: &KnownConsumer<'k>) -> Self {
+        Self {
+            id: consumer.id.as_str(),
+            name: consumer.name.as_str(),
+            custom_id: consumer.custom_id.map(|id| id.as_str()),
         }
     }
 }
 
 impl LimitView {
+    /// The limits of `holder` that hold on the route.
+    fn all(holder: Holder<'_>, policy: &Policy, route: &Arc<Route>) -> Vec<Self> {
+        let of_route = [(&route.name, &route.in_force)];
+        let limits = policy.limits.uses(holder, &of_route);
+        limits.into_iter().filter_map(Self::of).collect()
+    }
+
     /// `None` for a limit that denies nobody, or that others use up too.
     fn of(limit: LimitUse) -> Option<Self> {
         let is_own = limit

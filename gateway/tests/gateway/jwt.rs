@@ -4,6 +4,7 @@ mod callers;
 mod consumers;
 mod metadata;
 mod observing;
+mod self_path;
 mod streams;
 mod wrong;
 

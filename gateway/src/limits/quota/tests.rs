@@ -90,7 +90,7 @@ fn told(verdict: &QuotaVerdict) -> Vec<(&str, u64, Duration)> {
 }
 
 fn used(quotas: &Arc<Quotas>, key: &KnownKey, at: UnixMillis) -> Vec<(String, i64)> {
-    let states = quotas.of_key(key, at).into_iter();
+    let states = quotas.of_caller(key, at).into_iter();
     states
         .map(|state| (state.cell.quota.to_string(), state.level.used))
         .collect()
@@ -413,7 +413,7 @@ fn periods_begin_with_the_day_on_which_the_consumer_was_created() {
         (Quotas::new(Vec::new(), &memory), key(own, "", &[])),
         (Quotas::new(Vec::new(), &memory), key("", own, &[])),
     ] {
-        let states = quotas.of_key(&one, NOON);
+        let states = quotas.of_caller(&one, NOON);
         let [state] = states.as_slice() else {
             panic!("{states:?}");
         };
