@@ -101,8 +101,8 @@ fn a_key_is_good_only_for_what_it_may_be_used() {
                 assert_eq!(answer.code(), "key_restricted", "{what}");
                 let told = answer.json()["detail"].as_str().unwrap().to_owned();
                 assert!(
-                    told == "The API key may not be used for this."
-                        || told == "The API key may not be used from this address.",
+                    told == "The credential may not be used for this."
+                        || told == "The credential may not be used from this address.",
                     "{what}"
                 );
             }
