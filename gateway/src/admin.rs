@@ -21,6 +21,7 @@ mod gate;
 mod gateways;
 mod hosts;
 mod idempotency;
+mod issuers;
 mod json;
 mod keys;
 mod leaks;
@@ -71,6 +72,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(config::endpoints());
     all.extend(limits::endpoints());
     all.extend(brake::endpoints());
+    all.extend(issuers::endpoints());
     all.extend(quotas::endpoints());
     all.extend(operations::endpoints());
     all.extend([

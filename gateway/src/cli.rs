@@ -17,6 +17,8 @@ pub mod gateways;
 pub mod healthcheck;
 pub mod import;
 mod in_force;
+pub mod issuers;
+pub mod jwt;
 pub mod key_text;
 pub mod keys;
 pub mod leaks;
@@ -106,6 +108,11 @@ enum Command {
     Quotas(quotas::QuotasCommand),
     /// List who is braked for bad keys by a running gateway, or forgive an address
     Brake(brake::BrakeCommand),
+    /// List the issuers of tokens and the state of their keys, as a running gateway has them
+    Issuers(issuers::IssuersCommand),
+    /// Explain tokens of issuers
+    #[command(subcommand)]
+    Jwt(jwt::JwtCommand),
     /// Import consumers and keys from CSV, JSON lines, Kong's declarative file or nginx maps
     Import(import::ImportArguments),
     /// Export consumers and keys, with digests in place of the keys
@@ -192,6 +199,8 @@ pub fn start(own: &Registrations) -> ExitCode {
         Command::Limits(command) => limits::run(&command, file, &environment),
         Command::Quotas(command) => quotas::run(&command, file, &environment),
         Command::Brake(command) => brake::run(&command, file, &environment),
+        Command::Issuers(command) => issuers::run(&command, file, &environment),
+        Command::Jwt(command) => jwt::run(&command, file, &environment, own),
         Command::Secret(command) => secret::run(&command),
         Command::Plans(command) => {
             with_store.run(async |context| plans::run(command, context).await)

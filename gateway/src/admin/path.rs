@@ -161,3 +161,29 @@ impl PathId for AddressPath {
         read(request, "address", "This is no IP address.")
     }
 }
+
+/// The name of an issuer of tokens in a path.
+pub(super) struct IssuerPath(pub(super) String);
+
+impl FromStr for IssuerPath {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl PathId for IssuerPath {
+    fn describe() -> Option<(&'static str, &'static str, Schema)> {
+        let schema = schemas::text("^[a-z0-9_-]+$", 1, 63);
+        Some((
+            "name",
+            "The name of an issuer in the settings.",
+            schema.into(),
+        ))
+    }
+
+    fn read(request: &HttpRequest) -> Result<Self, Problem> {
+        read(request, "name", "There is no issuer of this name.")
+    }
+}

@@ -34,6 +34,8 @@ pub use self::rules::{
 };
 pub use self::verified::VerifiedToken;
 
+use self::json::JsonFault;
+
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 
@@ -52,20 +54,17 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 /// JSON object with a string `alg`. So an encrypted token, of five parts, is one, too.
 #[must_use]
 pub fn is_token(credential: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Header {
-        alg: serde_json::Value,
-    }
     let Some(first) = first_of_three(credential) else {
         return false;
     };
     let Ok(header) = LENIENT.decode(first) else {
         return false;
     };
-    match serde_json::from_slice::<Header>(&header) {
-        Ok(header) => header.alg.is_string(),
-        // Named twice, it is a token all the same, and a bad one.
-        Err(_) => json::object(&header) == Err(json::JsonFault::Duplicate),
+    match json::object(&header) {
+        Ok(header) => header.get("alg").is_some_and(serde_json::Value::is_string),
+        // A bad token is one all the same.
+        Err(JsonFault::Duplicate | JsonFault::Depth) => true,
+        Err(JsonFault::Form | JsonFault::NotAnObject) => false,
     }
 }
 

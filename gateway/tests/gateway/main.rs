@@ -36,6 +36,7 @@ mod http2_frames;
 mod http_1_0;
 mod importing;
 mod in_force;
+mod issuers;
 mod jwt;
 mod key_in_url;
 mod key_life;

@@ -144,14 +144,18 @@ impl IssuerKeys {
     /// # Errors
     /// Why they could not be fetched.
     pub async fn refresh(&self) -> Result<(), String> {
+        let outcome = self.ask().await;
+        outcome.unwrap_or_else(|_| Err("the issuer is no longer configured".to_owned()))
+    }
+
+    fn ask(&self) -> oneshot::Receiver<Result<(), String>> {
         let (asking, outcome) = oneshot::channel();
         {
             let mut all = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
             all.push(Asking(asking));
         }
         self.asked.notify_one();
-        let outcome = outcome.await;
-        outcome.unwrap_or_else(|_| Err("the issuer is no longer configured".to_owned()))
+        outcome
     }
 
     /// Records the end of a fetch; a failed one with its cause.

@@ -561,6 +561,7 @@ fn tokens_are_told_from_keys() {
         (format!("{}.a.b", part(r#"{"alg":["none"]}"#)), false),
         (format!("{}.a.b", part(r#"{"typ":"JWT"}"#)), false),
         (format!("{}.a.b", part(r#""alg""#)), false),
+        (format!("{}.a.b", part(r#"["HS256"]"#)), false),
         ("some.imported.key".to_owned(), false),
         ("..".to_owned(), false),
         (

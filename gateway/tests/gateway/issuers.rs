@@ -1,0 +1,285 @@
+//! Issuers that publish their keys, in a running gateway; and the commands that explain issuers and tokens.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use serde_json::{Value, json};
+
+use crate::client::{exchange, get};
+use crate::jwt::{CORP_SECRET, bearer, of_corp, unsigned, with};
+use crate::metrics::Scrape;
+use crate::origin::Origin;
+use crate::rig::{Process, SECRET, gateway};
+use crate::running::eventually;
+
+const ADMIN_TOKEN: &str = "issuers-2c7f51d07be84a63";
+const ISSUER: &str = "https://login.example.com/";
+
+/// A key of the provider.
+struct Signer(EcdsaKeyPair, &'static str);
+
+impl Signer {
+    fn new(id: &'static str) -> Self {
+        let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+        let made = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        Self(
+            EcdsaKeyPair::from_pkcs8(algorithm, made.as_ref(), &random).unwrap(),
+            id,
+        )
+    }
+
+    fn set(&self) -> String {
+        let point = self.0.public_key().as_ref();
+        json!({ "keys": [{
+            "kty": "EC", "crv": "P-256", "kid": self.1,
+            "x": URL_SAFE_NO_PAD.encode(&point[1..33]), "y": URL_SAFE_NO_PAD.encode(&point[33..]),
+        }] })
+        .to_string()
+    }
+
+    fn token(&self) -> String {
+        let header = json!({ "alg": "ES256", "kid": self.1 });
+        let signed = unsigned(&header, &with(ISSUER, &json!({})));
+        let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes());
+        let signature = URL_SAFE_NO_PAD.encode(signature.unwrap().as_ref());
+        format!("{signed}.{signature}")
+    }
+}
+
+/// Serves what is in `body`, or 503 where that is empty; its address.
+fn serve(body: &Arc<Mutex<String>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let body = Arc::clone(body);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines
+                .next()
+                .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+            {}
+            let body = body.lock().unwrap().clone();
+            let status = if body.is_empty() {
+                "503 Service Unavailable"
+            } else {
+                "200 OK"
+            };
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+        }
+    });
+    format!("http://{address}/keys")
+}
+
+#[test]
+fn keys_follow_their_provider_and_operators_can_look_and_ask() {
+    let (first, second) = (Signer::new("first"), Signer::new("second"));
+    let body = Arc::new(Mutex::new(String::new()));
+    let url = serve(&body);
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("corp.secret"), CORP_SECRET).unwrap();
+    let file = format!(
+        "[[jwt.issuers]]\nname = \"login\"\nissuer = \"{ISSUER}\"\naudiences = [\"api\"]\njwks_url = \"{url}\"\n\
+         [[jwt.issuers]]\nname = \"corp\"\nissuer = \"https://corp.example/\"\naudiences = [\"api\"]\nsecret_file = \"corp.secret\"\n\
+         [[routes]]\nauth = [\"jwt\"]\n"
+    );
+    std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+    let origin = Origin::hello();
+    // Ready, though the provider is away.
+    let process = Process::start(directory, &origin.url(), &[("ADMIN_TOKEN", ADMIN_TOKEN)]);
+    let code = |token: &str| get(process.public, "/", &[&bearer(token)]).code_or_ok();
+    assert_eq!(code(&first.token()), "keys_unavailable");
+    assert_eq!(code(&of_corp(&json!({}))), "ok");
+    let admin = format!("authorization: Bearer {ADMIN_TOKEN}");
+    let refresh = |name: &str| {
+        let line = format!("POST /v1/issuers/{name}/refresh HTTP/1.1");
+        let host = process.admin;
+        exchange(
+            host,
+            format!("{line}\r\nhost: {host}\r\n{admin}\r\ncontent-length: 0\r\n\r\n"),
+        )
+    };
+    let failed = refresh("login").json();
+    assert_eq!(failed["keys"], json!([]));
+    assert!(
+        failed["problem"]
+            .as_str()
+            .unwrap()
+            .ends_with("it answers 503"),
+        "{failed}"
+    );
+
+    *body.lock().unwrap() = first.set();
+    let fetched = refresh("login").json();
+    assert_eq!(fetched["problem"], Value::Null, "{fetched}");
+    assert_eq!(fetched["keys"], json!([{ "id": "first", "kind": "P-256" }]));
+    assert_eq!(code(&first.token()), "ok");
+    assert_eq!(refresh("other").status, 404);
+    assert_eq!(refresh("corp").status, 200);
+
+    *body.lock().unwrap() = second.set();
+    assert_eq!(refresh("login").status, 200);
+    assert_eq!(code(&second.token()), "ok");
+    assert_eq!(code(&first.token()), "token_invalid");
+
+    let listed = get(process.admin, "/v1/issuers", &[&admin]).json();
+    let of = |index: usize, member: &str| listed["data"][index][member].clone();
+    assert_eq!(
+        (of(0, "name"), of(0, "source")),
+        (json!("login"), json!("url"))
+    );
+    assert_eq!(
+        (of(1, "source"), of(1, "good_until")),
+        (json!("file"), Value::Null)
+    );
+    assert!(
+        of(0, "fetched_at").as_str() < of(0, "good_until").as_str(),
+        "{listed}"
+    );
+    assert!(!listed.to_string().contains(CORP_SECRET), "{listed}");
+    let url = format!("http://{}", process.admin);
+    let variables = [("ADMIN_TOKEN", ADMIN_TOKEN), ("ADMIN_URL", &*url)];
+    for (arguments, rows) in [
+        (&["issuers"][..], 3),
+        (&["issuers", "--refresh", "login"], 2),
+    ] {
+        let output = gateway(process.directory.path(), &variables, arguments);
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(shown.lines().count(), rows, "{shown}");
+        assert!(
+            shown.lines().nth(1).unwrap().starts_with("login  url "),
+            "{shown}"
+        );
+    }
+    let now = Scrape::of(process.admin);
+    let count = |result| {
+        let labels = [("issuer", "login"), ("result", result)];
+        now.value("postern_jwt_tokens_total", &labels)
+    };
+    assert_eq!(
+        [
+            count("verified"),
+            count("refused"),
+            count("keys_unavailable")
+        ],
+        [2.0, 1.0, 1.0]
+    );
+    assert_eq!(now.value("postern_jwt_keys", &[("issuer", "login")]), 1.0);
+
+    // Away again: the keys serve.
+    body.lock().unwrap().clear();
+    assert!(refresh("login").json()["problem"].is_string());
+    assert_eq!(code(&second.token()), "ok");
+    eventually("the log says why", || {
+        process
+            .log()
+            .contains("it answers 503; those it had serve until")
+    });
+}
+
+#[test]
+fn a_token_is_explained_from_standard_input() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("corp.secret"), CORP_SECRET).unwrap();
+    let body = Arc::new(Mutex::new(String::new()));
+    let url = serve(&body);
+    let signer = Signer::new("first");
+    let file = format!(
+        "[[jwt.issuers]]\nname = \"corp\"\nissuer = \"https://corp.example/\"\naudiences = [\"api\"]\nsecret_file = \"corp.secret\"\n\
+         consumer_claim = \"client_id\"\nrequired_claims = {{ tenant = [\"a\"] }}\nforward_claims = {{ X-User-Email = \"email\" }}\n\
+         [[jwt.issuers]]\nname = \"login\"\nissuer = \"{ISSUER}\"\naudiences = [\"api\"]\njwks_url = \"{url}\"\n"
+    );
+    std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+    let verify = |input: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command
+            .args(["jwt", "verify"])
+            .env_clear()
+            .env("SHARED_SECRET", SECRET)
+            .current_dir(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), said)
+    };
+    let good = json!({ "tenant": "a", "client_id": "acme", "scope": "read write", "email": "é@b" });
+    let (code, said) = verify(&format!("Bearer {}\n", of_corp(&good)));
+    assert_eq!(code, Some(0), "{said}");
+    for line in [
+        "issuer:     corp (https://corp.example/)",
+        "subject:    \"alice\"",
+        "consumer:   the one with custom_id \"acme\", of the claim client_id",
+        "scopes:     read write",
+        "forwarded:  x-user-email: %C3%A9@b",
+    ] {
+        assert!(said.lines().any(|shown| shown == line), "{line}: {said}");
+    }
+    let of = |claims: Value| of_corp(&claims);
+    let token = of(json!({ "tenant": "a" }));
+    let (code, said) = verify(&token);
+    assert!(
+        code == Some(0) && said.contains("refused with consumer_unknown"),
+        "{said}"
+    );
+    for (input, told) in [
+        (
+            of(json!({ "tenant": "a", "exp": 1 })),
+            "the token has expired",
+        ),
+        (
+            of(json!({ "tenant": "a", "aud": "other" })),
+            "here: \"api\"",
+        ),
+        (of(json!({})), "here: tenant = [\"a\"]"),
+        (
+            of(json!({ "iss": "https://corp.example" })),
+            "here: \"https://corp.example/\", \"https://login",
+        ),
+        (format!("{}A", &token[..token.len() - 1]), "refused:"),
+        (
+            signer.token(),
+            "cannot fetch the keys of issuer login: http://127.0.0.1:",
+        ),
+        ("pstn_key".to_owned(), "this is no token"),
+        (String::new(), "this is no token"),
+    ] {
+        let (code, said) = verify(&input);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(told), "{told}: {said}");
+        assert!(
+            !said.contains("eyJ") && !said.contains(CORP_SECRET),
+            "{said}"
+        );
+    }
+    *body.lock().unwrap() = signer.set();
+    let (code, said) = verify(&signer.token());
+    assert!(
+        code == Some(0) && said.starts_with("issuer:     login"),
+        "{said}"
+    );
+    let forged = Signer::new("first").token();
+    let (code, said) = verify(&forged);
+    assert!(
+        code == Some(1) && said.contains("keys of the issuer: \"first\" (P-256)"),
+        "{said}"
+    );
+}
