@@ -1,7 +1,7 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-extend test-compose test-vectors fuzz fuzz-readings bench bench-check bench-count bench-fleet bench-table requirements
+.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-oidc test-extend test-compose test-vectors fuzz fuzz-readings bench bench-check bench-count bench-fleet bench-table requirements
 
 # Random requests to each origin, and where they begin, for `make fuzz-readings`.
 COUNT ?= 10000
@@ -33,7 +33,7 @@ check: ## Format, lints and unit tests: what to run after each edit
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --lib --locked
 
-test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-extend test-compose ## Run every check that these targets name: lint and test-…; installs what it may, else names it and fails
+test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-oidc test-extend test-compose ## Run every check that these targets name: lint and test-…; installs what it may, else names it and fails
 
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust
@@ -79,6 +79,11 @@ test-browser: ## Call the gateway from a page of another origin in a real Chromi
 	@tests/prepare.sh rust browser
 	cargo build --locked --bin gateway
 	tests/browser/run.py
+
+test-oidc: target/oidc-venv/ready ## Have a real provider of OpenID Connect issue tokens for the gateway, and change its key
+	@tests/prepare.sh rust oidc
+	cargo build --locked --bin gateway
+	target/oidc-venv/bin/python -B tests/oidc/run.py
 
 test-extend: ## Build examples/own-gateway and examples/own-origin as crates of their own, and try them
 	@tests/prepare.sh rust extend
@@ -160,3 +165,4 @@ target/api-venv/ready: tests/api/requirements.txt
 target/forward-auth-venv/ready: tests/forward-auth/requirements.txt
 target/readings-venv/ready: tests/readings/requirements.txt
 target/operate-venv/ready: tests/operate/requirements.txt
+target/oidc-venv/ready: tests/oidc/requirements.txt

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sees to it that the tests named (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, browser, extend, compose,
+# Sees to it that the tests named (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, browser, oidc, extend, compose,
 # bench; all but tomcat and bench when none is named) find what they need.
 #
 # What is missing is installed where that is allowed (root, on a Debian or a descendant of it). Otherwise it is named, all
@@ -97,6 +97,11 @@ for_forward_auth() {
   need "Caddy, which asks the gateway about requests" caddy has caddy
 }
 
+for_oidc() {
+  need "Python 3" python3 has python3
+  need "virtual environments for Python" python3-venv has_venv
+}
+
 for_readings() {
   need "Python 3" python3 has python3
   need "virtual environments for Python" python3-venv has_venv
@@ -150,11 +155,11 @@ start_engine() {
   missing+=("a Docker engine that answers ($(docker version 2>&1 >/dev/null | tail -n 1 || true))")
 }
 
-[ $# -gt 0 ] || set -- rust demo litestar api readings forward-auth operate browser extend compose
+[ $# -gt 0 ] || set -- rust demo litestar api readings forward-auth operate browser oidc extend compose
 for tests in "$@"; do
   case $tests in
-    rust | demo | litestar | api | readings | tomcat | forward-auth | operate | browser | extend | compose | bench) "for_${tests//-/_}" ;;
-    *) say "unknown: $tests (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, browser, extend, compose, bench)"; exit 2 ;;
+    rust | demo | litestar | api | readings | tomcat | forward-auth | operate | browser | oidc | extend | compose | bench) "for_${tests//-/_}" ;;
+    *) say "unknown: $tests (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, browser, oidc, extend, compose, bench)"; exit 2 ;;
   esac
 done
 
