@@ -364,8 +364,9 @@ refusals! {
         KeysUnavailable => "The gateway cannot check this token at the moment. Try again shortly.";
     }
     SERVICE_UNAVAILABLE "overloaded" "Overloaded" [RetryAfter] {
-        /// `listen.max_requests_in_flight`, the share of anonymous requests or the limit of every
-        /// target is reached, or no file descriptor is left for a connection to an origin.
+        /// `listen.max_requests_in_flight`, the share of anonymous requests, the limit of every
+        /// target or `listen.max_buffered_bytes` is reached, or no file descriptor is left for a
+        /// connection to an origin.
         Overloaded => "Too many requests are in flight. Try again shortly.";
     }
     GATEWAY_TIMEOUT "origin_timeout" "Origin timeout" [] {
