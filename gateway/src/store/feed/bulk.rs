@@ -255,7 +255,7 @@ mod tests {
     const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn line(scopes: &str) -> String {
-        [
+        let begin = [
             DIGEST,
             "key_0123456789abcdefghij",
             "csmr_0123456789abcdefghij",
@@ -263,12 +263,9 @@ mod tests {
             "",
             "",
             scopes,
-            "",
-            "",
-            "",
-            "",
-        ]
-        .join("\u{1f}")
+        ];
+        let rest = KeyEntry::columns("").len() - begin.len();
+        [&begin[..], &vec![""; rest]].concat().join("\u{1f}")
     }
 
     #[test]
