@@ -91,8 +91,8 @@ pub struct Keeper {
     fetcher: Option<(Fetcher, bool)>,
     /// Where discovery found the keys, and until when that is believed.
     found: Option<(DocumentUrl, Instant)>,
-    /// Tag of the set in force.
-    tag: Option<HeaderValue>,
+    /// Tag of the set in force, and the place that it is of.
+    tag: Option<(String, HeaderValue)>,
     /// Time between fetches, as the last answer had it.
     interval: Duration,
     skipped: Vec<(usize, SkippedKey)>,
@@ -206,9 +206,10 @@ impl Keeper {
     async fn try_fetch(&mut self) -> Result<FetchResult, Failure> {
         let url = self.place().await?;
         let before = self.issuer.keys().state();
-        // Without the set that belongs to it, the tag is of no use.
-        let tag = self.tag.clone().filter(|_| before.is_some());
-        let document = self.get(&url, tag.as_ref()).await?;
+        // Without the set that belongs to it, and at another place, the tag is of no use.
+        let tag = self.tag.clone();
+        let tag = tag.filter(|(place, _)| before.is_some() && *place == url.to_string());
+        let document = self.get(&url, tag.as_ref().map(|(_, tag)| tag)).await?;
         let (set, result) = match (document, before) {
             (Some(document), _) => (self.read(document, &url)?, FetchResult::Fetched),
             (None, Some(before)) => (before.set.clone(), FetchResult::Unchanged),
@@ -282,7 +283,7 @@ impl Keeper {
             }
             self.skipped = parsed.skipped;
         }
-        self.tag = document.tag;
+        self.tag = document.tag.map(|tag| (url.to_string(), tag));
         self.interval = match document.max_age {
             Some(age) => age.clamp(MIN_AGE, MAX_AGE),
             None => self.issuer.rules().refresh,

@@ -225,6 +225,41 @@ async fn keys_are_found_and_follow_the_provider() {
 }
 
 #[tokio::test]
+async fn a_tag_is_sent_to_the_place_that_it_came_from_alone() {
+    let test = async {
+        let provider = Provider::start().await;
+        let issuer = provider.url("/tenant");
+        let issuers = Issuers::new(vec![rules(&issuer, KeySource::Discovery)], None);
+        let keys = only(&issuers).keys();
+        keep(&issuers);
+        let found_at = |path: &str| {
+            let document = json!({"issuer": issuer, "jwks_uri": provider.url(path)});
+            let discovery = "/tenant/.well-known/openid-configuration";
+            provider.set(discovery, Reply::Document(document.to_string()));
+        };
+        let (set, token) = keys_and_token(&Signer::new(), "first", &issuer);
+        provider.set("/keys", Reply::Tagged(set));
+        found_at("/keys");
+        assert_eq!(keys.refresh().await, Ok(()));
+        assert_eq!(fault(&issuers, &token), None);
+
+        // The keys move, and their new place has a tag of the same letters.
+        let gone = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+        provider.set("/keys", Reply::Bytes(gone.to_owned()));
+        assert!(keys.refresh().await.is_err());
+        let (set, next) = keys_and_token(&Signer::new(), "second", &issuer);
+        provider.set("/moved", Reply::Tagged(set));
+        found_at("/moved");
+        assert_eq!(keys.refresh().await, Ok(()));
+        assert_eq!(fault(&issuers, &next), None);
+        assert_eq!(fault(&issuers, &token), Some(TokenFault::KeyUnknown));
+    };
+    timeout(Duration::from_secs(60), LocalSet::new().run_until(test))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_good_set_stays_while_the_provider_answers_anything_else() {
     let test = async {
         let provider = Provider::start().await;
