@@ -64,7 +64,7 @@ pub(super) fn refuse_fixed_headers(
 ) {
     let (set_key, remove_key) = keys(edited);
     for (name, _) in &edits.set {
-        if let Some(why) = why_fixed(edited, name, claimed) {
+        if let Some(why) = why_fixed(edited, name, claimed.on_what_is_set()) {
             let message = format!("it cannot be set: {why}");
             section.problem(&format!("{set_key}.{name}"), "the routes", message);
         }

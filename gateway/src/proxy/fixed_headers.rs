@@ -1,7 +1,7 @@
 //! Headers that no route can edit, each with the reason: the gateway or another setting decides about
 //! them.
 
-use actix_http::header::HeaderName;
+use actix_http::header::{self, HeaderName};
 use postern_shared::headers as names;
 
 use crate::proxy::headers::is_hop_by_hop;
@@ -22,6 +22,23 @@ pub struct Claimed<'r> {
     pub of_credentials: &'r [HeaderName],
     /// Whether the gateway answers pages of other origins.
     pub has_cors: bool,
+}
+
+impl Claimed<'_> {
+    /// Claims on what is set. The credential of the client never passes, so a route can send one of
+    /// its own in that header; cookies stand beside others, which would be lost.
+    #[must_use]
+    pub fn on_what_is_set(self) -> Self {
+        static COOKIE: [HeaderName; 1] = [header::COOKIE];
+        let of_credentials = match self.of_credentials.contains(&header::COOKIE) {
+            true => &COOKIE[..],
+            false => &[],
+        };
+        Self {
+            of_credentials,
+            ..self
+        }
+    }
 }
 
 /// Why a route can neither set nor remove a header; `None` if it can.
@@ -78,8 +95,6 @@ fn why_fixed_in_answers(name: &HeaderName, claimed: Claimed<'_>) -> Option<&'sta
 
 #[cfg(test)]
 mod tests {
-    use actix_http::header;
-
     use super::*;
 
     #[test]
@@ -126,6 +141,24 @@ mod tests {
             assert_eq!(
                 [Edited::Requests, Edited::Answers].map(is_fixed),
                 [in_requests, in_answers],
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_credential_can_be_sent_where_that_of_the_client_was() {
+        let keys = [header::AUTHORIZATION, header::COOKIE];
+        let claimed = Claimed {
+            of_credentials: &keys,
+            has_cors: false,
+        };
+        let fixed = |name, claimed| why_fixed(Edited::Requests, &name, claimed).is_some();
+        for (name, when_set) in [(header::AUTHORIZATION, false), (header::COOKIE, true)] {
+            assert!(fixed(name.clone(), claimed), "{name}");
+            assert_eq!(
+                fixed(name.clone(), claimed.on_what_is_set()),
+                when_set,
                 "{name}"
             );
         }

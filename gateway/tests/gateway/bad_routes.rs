@@ -123,8 +123,8 @@ fn headers_that_a_route_cannot_edit_are_named_with_the_reason() {
             "preserve_host",
         ),
         (
-            route("set_request_headers = { Authorization = \"a\" }"),
-            "routes[0].set_request_headers.authorization",
+            route("remove_request_headers = [\"Authorization\"]"),
+            "routes[0].remove_request_headers[0]",
             "takes credentials from it",
         ),
         (
