@@ -55,6 +55,8 @@ impl Rig {
         let database = format!("sqlite://{}/gateway.db", directory.path().display());
         let environment: Environment = [
             ("SHARED_SECRET", "rig-9f2c51d07be84a63-shared"),
+            // Nothing listens there, whatever holds the port of the default origin.
+            ("ORIGIN_URL", "http://127.0.0.1:1"),
             ("DATABASE_URL", &database),
             ("GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"),
             ("GATEWAY__LISTEN__WORKERS", "1"),
