@@ -25,7 +25,8 @@ fn the_readmes_backend_is_the_example_that_is_compiled() {
     let example = document("origin/examples/orders.rs");
     // After the line that introduces the example.
     let example = example.split_once("\n\n").unwrap().1;
-    assert_eq!(blocks(&readme, "rust"), [example]);
+    // The gateway holds the program of its own that follows.
+    assert_eq!(blocks(&readme, "rust").first(), Some(&example));
 }
 
 #[test]
