@@ -51,12 +51,15 @@ impl Rig {
             directory.path().join("ci.token").display()
         );
         let tokens = if variables.is_empty() { "" } else { &tokens };
-        std::fs::write(&file, format!("{tokens}\n{text}")).unwrap();
+        // Nothing listens there, whatever holds the port of the default origin.
+        let origin = match text.contains("[origin]") {
+            true => "",
+            false => "[origin]\nurl = \"http://127.0.0.1:1\"\n",
+        };
+        std::fs::write(&file, format!("{tokens}\n{text}\n{origin}")).unwrap();
         let database = format!("sqlite://{}/gateway.db", directory.path().display());
         let environment: Environment = [
             ("SHARED_SECRET", "rig-9f2c51d07be84a63-shared"),
-            // Nothing listens there, whatever holds the port of the default origin.
-            ("ORIGIN_URL", "http://127.0.0.1:1"),
             ("DATABASE_URL", &database),
             ("GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"),
             ("GATEWAY__LISTEN__WORKERS", "1"),
