@@ -12,7 +12,7 @@ use crate::auth::jwt::issuer::{Issuer, TokenResult};
 use crate::auth::jwt::json::{self, Object};
 use crate::auth::jwt::rules::IssuerRules;
 use crate::auth::jwt::verified::VerifiedToken;
-use crate::auth::jwt::{MAX_TOKEN_BYTES, first_of_three, is_token};
+use crate::auth::jwt::{MAX_TOKEN_BYTES, first_of_three};
 use crate::keys::{KeyDigest, UnixMillis};
 
 /// All configured issuers, as one generation of the settings has them.
@@ -95,25 +95,6 @@ impl Issuers {
     #[must_use]
     pub fn forwarded_names(&self) -> &[HeaderName] {
         &self.forwarded_names
-    }
-
-    /// Verifies a credential if it is a token; `None` if it is not. A token that was verified
-    /// before costs its digest and a look at one map.
-    pub fn check(
-        &self,
-        credential: &[u8],
-        accepted: impl Fn(&Issuer) -> bool,
-        now: UnixMillis,
-    ) -> Option<Result<Arc<VerifiedToken>, TokenFault>> {
-        first_of_three(credential)?;
-        if credential.len() > MAX_TOKEN_BYTES {
-            return is_token(credential).then_some(Err(TokenFault::TooLong));
-        }
-        let digest = KeyDigest::of(credential);
-        if let Some(known) = self.known(&digest, &accepted, now) {
-            return Some(known);
-        }
-        is_token(credential).then(|| self.verify_anew(credential, digest, accepted, now))
     }
 
     /// Verifies a token. Its issuer is the one whose `issuer` is exactly its `iss`, and only the
