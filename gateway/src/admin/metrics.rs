@@ -97,6 +97,12 @@ impl MetricsPage {
             "Requests in flight, bodies included.",
             self.in_flight.now(),
         );
+        page.single(
+            "postern_request_buffer_bytes",
+            Kind::Gauge,
+            "Memory that buffered request bodies hold.",
+            self.policy.load().buffers.claimed(),
+        );
         self.write_limits(&mut page);
         self.write_settings(&mut page);
         page.single(
