@@ -22,6 +22,7 @@ use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
 use crate::limits::brake::{self, Brake};
 use crate::limits::fleet::CountExchange;
+use crate::limits::quota::QuotaMemory;
 use crate::limits::{Memory, UnsharedWarning};
 use crate::panics::{catch_panic, supervise};
 use crate::pipeline::Policy;
@@ -32,6 +33,7 @@ use crate::store::{
     attend_unused, follow,
 };
 use crate::usage::ledger::Ledger;
+use crate::usage::quota_use;
 
 /// Delay before an unreachable store is tried again: the first, and the longest.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
@@ -91,6 +93,8 @@ pub struct Duties {
     pub keys: Arc<KeyTable>,
     /// Cells of the limits.
     pub limits: Arc<Memory>,
+    /// Cells of the quotas.
+    pub quotas: Arc<QuotaMemory>,
     /// Exchange of their counts with other gateways; `None` without a server for it.
     pub exchange: Option<CountExchange>,
     /// Freshness of the table.
@@ -184,6 +188,7 @@ impl Duties {
             sizes,
             keys,
             limits,
+            quotas,
             exchange,
             status,
             name: _,
@@ -218,6 +223,11 @@ impl Duties {
                 )
             };
             let opened = open(&settings, tried, may_start_without).await?;
+            // Before any request is admitted, and before the ledger writes: else each start would
+            // give every quota anew, until the first look at the store.
+            if let Err(error) = quota_use::read(&opened, &quotas, UnixMillis::now()).await {
+                log::warn!("cannot read the use of quotas yet: {error}");
+            }
             store.opened(opened.clone());
             // Before any request is admitted: a command that waits for all gateways has to know of
             // this one.

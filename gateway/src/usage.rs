@@ -6,6 +6,7 @@
 pub mod adoption;
 pub mod ledger;
 pub mod meter;
+pub mod quota_use;
 
 use std::collections::HashMap;
 

@@ -89,6 +89,7 @@ impl Shared {
             sizes: Arc::clone(&self.sizes),
             keys: Arc::clone(&self.keys),
             limits: Arc::clone(&self.limits),
+            quotas: Arc::clone(self.policy.load().quotas.memory()),
             exchange: settings.valkey.clone().map(|server| {
                 let every = settings.limits.terms.sync_every;
                 CountExchange::new(server, Arc::clone(&self.limits), every)

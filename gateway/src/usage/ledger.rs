@@ -16,6 +16,7 @@ use crate::store::{GatewayId, Store, StoreError, StoreHandle, UsageBatch};
 use crate::usage::UsagePage;
 use crate::usage::adoption::Adoption;
 use crate::usage::meter::UsageSender;
+use crate::usage::quota_use;
 
 /// Interval between writes. With the meters' quarter of a second and the write itself, the delay
 /// stays below a second.
@@ -51,8 +52,6 @@ pub struct Ledger {
     unsent: Arc<Batch>,
     quotas: Arc<QuotaMemory>,
     adoption: Arc<Adoption>,
-    /// Up to where the use of quotas in the store is known.
-    tick: i64,
     next_sweep: Instant,
 }
 
@@ -121,7 +120,6 @@ impl Ledger {
             unsent: Arc::default(),
             quotas,
             adoption,
-            tick: 0,
             next_sweep: Instant::now(),
         };
         (UsageSender(sender), ledger)
@@ -271,14 +269,7 @@ impl Ledger {
     /// Reads what other gateways and operators changed. Every batch is confirmed.
     async fn read_quotas(&mut self, store: &Store) -> Result<(), StoreError> {
         let now = UnixMillis::now();
-        loop {
-            let changes = store.quota_changes(self.tick, now).await?;
-            self.quotas.learn(&changes.rows, now);
-            self.tick = changes.tick;
-            if !changes.has_more {
-                break;
-            }
-        }
+        quota_use::read(store, &self.quotas, now).await?;
         if Instant::now() >= self.next_sweep {
             self.next_sweep = Instant::now() + SWEEP_INTERVAL;
             self.quotas.sweep(now);

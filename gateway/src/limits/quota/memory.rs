@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::keys::{ConsumerId, KeyId, UnixMillis};
@@ -68,6 +68,8 @@ pub struct QuotaMemory {
     seed: RandomState,
     shards: Box<[Mutex<Shard>]>,
     is_used: AtomicBool,
+    /// Up to where the use in the store is known.
+    tick: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -133,6 +135,7 @@ impl Default for QuotaMemory {
         Self {
             seed: RandomState::new(),
             is_used: AtomicBool::new(false),
+            tick: AtomicI64::new(0),
             shards: std::iter::repeat_with(Mutex::default)
                 .take(SHARDS)
                 .collect(),
@@ -181,6 +184,7 @@ impl QuotaMemory {
         limit: i64,
         force: bool,
     ) -> Taken {
+        self.use_it();
         let mut shard = self.shard(hash);
         let found = shard.current(hash, at, period);
         let before = found.used();
@@ -247,7 +251,7 @@ impl QuotaMemory {
         }
     }
 
-    /// Whether quotas are in force, or were.
+    /// Whether quotas are in force, or were, of the settings or of consumers, keys and plans alone.
     #[must_use]
     pub fn is_used(&self) -> bool {
         self.is_used.load(Ordering::Relaxed)
@@ -255,7 +259,20 @@ impl QuotaMemory {
 
     /// Notes that quotas are in force.
     pub(super) fn use_it(&self) {
-        self.is_used.store(true, Ordering::Relaxed);
+        if !self.is_used() {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Up to where the use in the store is known.
+    #[must_use]
+    pub fn tick(&self) -> i64 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    /// Notes up to where the use in the store is known.
+    pub fn set_tick(&self, tick: i64) {
+        self.tick.store(tick, Ordering::Relaxed);
     }
 
     /// Takes some of what was used since the last call, to be written: `most` and few more, or all.
@@ -308,6 +325,7 @@ impl QuotaMemory {
     /// Learns what the store has. Not while a batch is unconfirmed, which it may contain or not.
     pub fn learn(&self, rows: &[QuotaUse], now: UnixMillis) {
         for row in rows {
+            self.use_it();
             let hash = self.hash_of_use(row);
             let mut shard = self.shard(hash);
             let known = shard.cells.get(&hash).map(|found| found.period.start);
