@@ -297,13 +297,17 @@ refusals! {
     }
     TOO_MANY_REQUESTS "quota_exceeded" "Quota exceeded" [RetryAfter] {
         /// A [quota](LIMITS.md#quotas) is used up; `violated-policies` names it, and `Retry-After`
-        /// says when its next period begins, if there is one. The request counted for no limit.
+        /// says when its next period begins, if one admits the request. The request counted for no
+        /// limit.
         QuotaExceeded(exceeded: Exceeded) => match exceeded.retry_after {
             Some(seconds) => format!(
                 "The quota {:?} is used up. Try again in {seconds} s.",
                 exceeded.policy
             ),
-            None => format!("The quota {:?} is used up.", exceeded.policy),
+            None => format!(
+                "The quota {:?} does not admit the request, and no later period of it does.",
+                exceeded.policy
+            ),
         };
     }
     TOO_MANY_REQUESTS "too_many_failures" "Too many failures" [RetryAfter] {

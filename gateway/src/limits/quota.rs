@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 
 use crate::keys::{ConsumerId, FoundConsumer, KnownKey, QuotaAllowance, QuotaAnchor, UnixMillis};
 use crate::limits::period::{Bounds, Periods};
-use crate::limits::quota::memory::Taken;
+use crate::limits::quota::memory::{Taken, TakenAt};
 use crate::limits::{Purpose, Standing};
 
 /// Longest time that is added to the end of a period, so that not everyone comes at midnight.
@@ -85,6 +85,7 @@ struct InForce {
 pub struct Reserved {
     quotas: Arc<Quotas>,
     at: UnixMillis,
+    when: TakenAt,
     units: u64,
 }
 
@@ -104,7 +105,7 @@ pub enum Outcome {
 pub struct QuotaDenied {
     /// Name of the quota.
     pub quota: Arc<str>,
-    /// Time until another try makes sense; `None` if the quota never ends.
+    /// Time until another try makes sense; `None` if the quota never ends, or never admits so much.
     pub wait: Option<Duration>,
 }
 
@@ -339,6 +340,7 @@ impl Quotas {
         }
         let amount = i64::try_from(units).unwrap_or(i64::MAX);
         let (mut number, mut latest, mut any) = (0, None, false);
+        let mut when = TakenAt::clock(at);
         self.each(caller, at, &mut |check| {
             let note = |standings: &mut _, level: &Level| {
                 // Consumers with the same tag would be told how busy the others are.
@@ -368,6 +370,7 @@ impl Quotas {
             };
             match taken {
                 Taken::Fits { level, notice } => {
+                    when.from(level.period);
                     note(&mut verdict.standings, &level);
                     if level.used > check.limit() {
                         verdict.shadow.get_or_insert_with(|| check.name.into());
@@ -382,19 +385,20 @@ impl Quotas {
                 }
                 Taken::Denied(level) => {
                     if !looks {
-                        self.undo(number - 1, caller, amount, at);
+                        self.undo(number - 1, caller, amount, (at, when));
                         for taken in verdict.standings.iter_mut().flatten() {
                             taken.remaining = taken.remaining.saturating_add(units);
                         }
                     }
                     note(&mut verdict.standings, &level);
-                    let end = level.period.end.unwrap_or(UnixMillis(i64::MAX));
-                    if latest.is_none_or(|latest| end > latest) {
-                        latest = Some(end);
-                        let wait = |end| wait_until(end, at, check.place.0);
+                    // No period admits more than it has.
+                    let end = level.period.end.filter(|_| amount <= check.limit());
+                    let ends = end.unwrap_or(UnixMillis(i64::MAX));
+                    if latest.is_none_or(|latest| ends > latest) {
+                        latest = Some(ends);
                         verdict.denied = Some(QuotaDenied {
                             quota: check.name.into(),
-                            wait: level.period.end.map(wait),
+                            wait: end.map(|end| wait_until(end, at, check.place.0)),
                         });
                     }
                 }
@@ -407,6 +411,7 @@ impl Quotas {
             verdict.reserved = Some(Reserved {
                 quotas: Arc::clone(self),
                 at,
+                when,
                 units,
             });
         }
@@ -474,12 +479,19 @@ impl Quotas {
     }
 
     /// Gives back what the first `number` checks took.
-    fn undo(&self, number: usize, caller: Counted<'_>, amount: i64, at: UnixMillis) {
+    fn undo(
+        &self,
+        number: usize,
+        caller: Counted<'_>,
+        amount: i64,
+        (at, when): (UnixMillis, TakenAt),
+    ) {
         let mut left = number;
         self.each(caller, at, &mut |check| {
             if left > 0 {
                 left -= 1;
-                self.memory.give_back(check.place, || check.cell(), amount);
+                let place = (check.place.0, when);
+                self.memory.give_back(place, || check.cell(), amount);
             }
         });
     }
@@ -632,8 +644,8 @@ impl Reserved {
         let amount = i64::try_from(self.units).unwrap_or(i64::MAX);
         self.quotas.each(caller.into(), self.at, &mut |check| {
             if !check.counts(outcome) {
-                let memory = &self.quotas.memory;
-                memory.give_back(check.place, || check.cell(), amount);
+                let (memory, place) = (&self.quotas.memory, (check.place.0, self.when));
+                memory.give_back(place, || check.cell(), amount);
             }
         });
     }

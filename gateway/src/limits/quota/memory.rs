@@ -107,6 +107,31 @@ pub struct Level {
     pub period: Bounds,
 }
 
+/// When units were taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TakenAt {
+    at: UnixMillis,
+    /// Beginning of the latest period that they were taken from, where that had not begun `at`: the
+    /// clock was set back, and periods do not go back.
+    latest: UnixMillis,
+}
+
+impl TakenAt {
+    /// By the clock.
+    pub(super) fn clock(at: UnixMillis) -> Self {
+        Self { at, latest: at }
+    }
+
+    /// From `period` too.
+    pub(super) fn from(&mut self, period: Bounds) {
+        self.latest = self.latest.max(period.start);
+    }
+
+    fn is_in(self, period: Bounds) -> bool {
+        period.start <= self.latest && period.end.is_none_or(|end| self.at < end)
+    }
+}
+
 /// Result of taking units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
@@ -223,16 +248,16 @@ impl QuotaMemory {
         Taken::Fits { level, notice }
     }
 
-    /// Gives back `units` that were taken at `at`, if the period is still the same.
+    /// Gives back `units` that were taken within `when`, if the period is still the same.
     pub(super) fn give_back(
         &self,
-        (hash, at): (u64, UnixMillis),
+        (hash, when): (u64, TakenAt),
         cell: impl FnOnce() -> QuotaCell,
         units: i64,
     ) {
         let mut shard = self.shard(hash);
         let same = shard.cells.get(&hash);
-        if same.is_some_and(|found| found.period.has(at)) {
+        if same.is_some_and(|found| when.is_in(found.period)) {
             shard.add(hash, units.saturating_neg(), cell);
         }
     }

@@ -76,6 +76,7 @@ fn take(quotas: &Arc<Quotas>, key: &KnownKey, at: UnixMillis) -> Result<Reserved
         None => Ok(verdict.reserved.unwrap_or_else(|| Reserved {
             quotas: Arc::clone(quotas),
             at,
+            when: TakenAt::clock(at),
             units: 0,
         })),
     }
@@ -121,6 +122,105 @@ fn a_period_has_its_units_and_the_next_one_again() {
     take(&quotas, &one, NOON).unwrap();
     assert!(take(&quotas, &one, NOON).is_err());
     assert_eq!(used(&quotas, &one, NOON), [("daily".to_owned(), 3)]);
+}
+
+#[test]
+fn what_is_taken_while_the_clock_is_set_back_is_given_back_too() {
+    let hourly = Quota {
+        periods: Periods {
+            length: QuotaPeriod::Hour,
+            ..quota("", QuotaBy::Key, 1).periods
+        },
+        ..quota("hourly", QuotaBy::Key, 3)
+    };
+    let all = vec![hourly, quota("daily", QuotaBy::Consumer, 9)];
+    // Hours that the clock is set back by, and after which the request ends: in the same hour and
+    // day, in the next hour, in the next day.
+    for (set_back, ended) in [(0, 0), (1, 0), (30, 0), (0, 1), (1, 1), (0, 24), (30, 24)] {
+        let memory = Arc::default();
+        let quotas = Quotas::new(all.clone(), &memory);
+        let one = key("", "", &[]);
+        let hours = |hours: i64| UnixMillis(NOON.0 + hours * 3_600_000);
+        take(&quotas, &one, NOON)
+            .unwrap()
+            .settle(&one, Outcome::NotAnswered);
+        let running = take(&quotas, &one, hours(-set_back)).unwrap();
+        // Rolls the periods over.
+        let _ = used(&quotas, &one, hours(ended));
+        let kept = take(&quotas, &one, hours(ended)).unwrap();
+        running.settle(&one, Outcome::NotAnswered);
+        let left = used(&quotas, &one, hours(ended));
+        let left: Vec<i64> = left.iter().map(|(_, used)| *used).collect();
+        // The one that is kept.
+        assert_eq!(left, [1, 1], "{set_back} {ended}");
+        kept.settle(&one, Outcome::NotAnswered);
+        let left = used(&quotas, &one, hours(ended));
+        assert!(left.iter().all(|(_, used)| *used == 0), "{left:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_holds_until_the_next_start() {
+    let memory: Arc<QuotaMemory> = Arc::default();
+    let quotas = Quotas::new(vec![quota("daily", QuotaBy::Consumer, 1)], &memory);
+    let one = key("", "", &[]);
+    let ahead = UnixMillis(NOON.0 + 400 * DAY);
+    take(&quotas, &one, NOON).unwrap();
+    take(&quotas, &one, ahead).unwrap();
+    let wait = take(&quotas, &one, NOON).unwrap_err().wait.unwrap();
+    assert!(wait > Duration::from_hours(399 * 24), "{wait:?}");
+    let written = memory.take_deltas(10);
+    let rows: Vec<QuotaUse> = written.iter().map(|delta| row(delta, 1)).collect();
+    assert_eq!(rows.len(), 2);
+    // The next start finds both days in the store, and is in the one that it is.
+    let memory: Arc<QuotaMemory> = Arc::default();
+    memory.learn(&rows, NOON);
+    let quotas = Quotas::new(vec![quota("daily", QuotaBy::Consumer, 1)], &memory);
+    let wait = take(&quotas, &one, NOON).unwrap_err().wait.unwrap();
+    assert!(wait < Duration::from_hours(24), "{wait:?}");
+    let next = UnixMillis(NOON.0 + DAY);
+    assert!(take(&quotas, &one, next).is_ok());
+}
+
+#[test]
+fn a_request_that_no_period_admits_is_told_of_no_time() {
+    let memory = Arc::default();
+    let quotas = vec![
+        quota("daily", QuotaBy::Consumer, 5),
+        quota("wide", QuotaBy::Key, 9),
+    ];
+    let quotas = Quotas::new(quotas, &memory);
+    let one = key("", "", &[]);
+    for (cost, wanted) in [
+        (6, Some(("daily", false))),
+        (5, None),
+        (1, Some(("daily", true))),
+        // Neither admits it: the first of them is named.
+        (10, Some(("daily", false))),
+        (6, Some(("daily", false))),
+    ] {
+        let verdict = quotas.reserve(&one, cost, NOON, Purpose::Take);
+        let denied = verdict.denied.as_ref();
+        let denied = denied.map(|denied| (&*denied.quota, denied.wait.is_some()));
+        assert_eq!(denied, wanted, "{cost}");
+    }
+}
+
+#[test]
+fn quotas_of_subjects_alone_are_followed_like_those_of_the_settings() {
+    let memory: Arc<QuotaMemory> = Arc::default();
+    let quotas = Quotas::new(Vec::new(), &memory);
+    let _ = take(&quotas, &key("", "", &[]), NOON);
+    assert!(!memory.is_used(), "nobody has a quota");
+    let _ = take(&quotas, &key("mine=3/day", "", &[]), NOON);
+    assert!(memory.is_used());
+    let written = memory.take_deltas(10);
+    // As another gateway, or the next start, finds them.
+    let memory: Arc<QuotaMemory> = Arc::default();
+    memory.learn(&[], NOON);
+    assert!(!memory.is_used());
+    memory.learn(&[row(&written[0], 1)], NOON);
+    assert!(memory.is_used());
 }
 
 #[test]
