@@ -74,7 +74,7 @@ pub enum Failure<'k> {
 }
 
 /// A request beyond the allowance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Braked {
     /// Time until it would not be.
     pub wait: Duration,
@@ -177,13 +177,25 @@ impl Brake {
             Failure::UnknownKey => (None, 1),
             Failure::ForgedToken => (None, UNITS_OF_A_FORGED_TOKEN),
         };
-        self.count(rules, Subject { network, key }, (1, units), now)?;
-        match network::neighbourhood(address).filter(|_| key.is_none()) {
+        let one = (Subject { network, key }, 1);
+        let around = network::neighbourhood(address).filter(|_| key.is_none());
+        let around = around.map(|network| {
+            let network = Some(network);
+            (Subject { network, key: None }, NEIGHBOURHOOD_FACTOR)
+        });
+        // Both are looked at first: what is answered 429 is added to neither.
+        let waits = |(subject, factor)| self.wait(rules, subject, (factor, units), now);
+        let (wait, wait_around) = (waits(one), around.map_or(0, waits));
+        let refusing = match around {
+            Some(around) if wait_around > wait => around,
+            Some(_) | None => one,
+        };
+        let count = |(subject, factor)| self.count(rules, subject, (factor, units), now);
+        count(refusing)?;
+        match around {
+            Some(around) if refusing == one => count(around),
+            Some(_) => count(one),
             None => Ok(()),
-            network => {
-                let subject = Subject { network, key: None };
-                self.count(rules, subject, (NEIGHBOURHOOD_FACTOR, units), now)
-            }
         }
     }
 
@@ -224,12 +236,16 @@ impl Brake {
         if rules.block != Block::All || rules.exempts(address) {
             return Ok(());
         }
-        let around = network::neighbourhood(address);
-        self.check_network(rules, network::caller(address), 1, now)?;
-        if around.is_some() {
-            self.check_network(rules, around, NEIGHBOURHOOD_FACTOR, now)?;
+        let one = self.check_network(rules, network::caller(address), 1, now);
+        let around = match network::neighbourhood(address) {
+            None => Ok(()),
+            around => self.check_network(rules, around, NEIGHBOURHOOD_FACTOR, now),
+        };
+        match (one, around) {
+            // The one that ends later: until then both refuse.
+            (Err(one), Err(around)) => Err(one.max(around)),
+            (one, around) => one.and(around),
         }
-        Ok(())
     }
 
     /// Notes that a `peer` that is not trusted sent an address of a client.
@@ -297,6 +313,22 @@ impl Brake {
             over.extend(ended.iter().map(|ended| ended.told(now)));
         }
         (over, any)
+    }
+
+    /// Nanoseconds until `units` more failures of `subject` fit.
+    fn wait(
+        &self,
+        rules: &BrakeRules,
+        subject: Subject,
+        (factor, units): (u32, u64),
+        now: Instant,
+    ) -> u64 {
+        let (cost, most) = rules.costs(factor);
+        let hash = self.seed.hash_one(subject);
+        let cost = (cost * units).min(most);
+        self.shard(hash)
+            .debts
+            .wait(hash, cost, most, self.nanos(now))
     }
 
     fn count(

@@ -85,6 +85,16 @@ impl Debts {
         Ok(Added { was_over, paid_at })
     }
 
+    /// Nanoseconds until `cost` fits into what `subject` may owe, `most`; 0 if it does now.
+    pub(super) fn wait(&self, subject: u64, cost: u64, most: u64, now: u64) -> u64 {
+        let bucket = self.0.get(self.index(subject));
+        let debt = bucket.and_then(|bucket| bucket.iter().find(|debt| debt.is_of(subject)));
+        debt.map_or(0, |debt| {
+            let (owed, _) = debt.owed(now, most);
+            (owed + cost).saturating_sub(most)
+        })
+    }
+
     /// Nanoseconds until `subject` has paid everything, if it was over `most` since it last owed
     /// nothing.
     pub(super) fn blocked(&self, subject: u64, most: u64, now: u64) -> Option<u64> {

@@ -68,6 +68,34 @@ fn whoever_walks_a_network_is_braked_at_sixteen_times_the_allowance() {
 }
 
 #[test]
+fn what_is_refused_for_a_neighbourhood_costs_the_address_nothing_and_waits_for_both() {
+    let brake = Brake::new();
+    let now = brake.begun;
+    let site = |number: u128| {
+        let bits = u128::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+        CallerAddress::Known(Ipv6Addr::from_bits(bits | number << 64).into())
+    };
+    let fail = |number, at| brake.fail(&RULES, site(number), Failure::UnknownKey, at);
+    assert!((0..320).all(|number| fail(number, now).is_ok()));
+    let wait = |braked: Result<(), Braked>| braked.unwrap_err().wait.as_millis();
+    for _ in 0..10 {
+        assert_eq!(wait(fail(400, now)), 187);
+    }
+    // Once the neighbourhood has room for twenty, they all fit.
+    let later = now + Duration::from_millis(20 * 188);
+    assert_eq!(passes(&brake, site(400), Failure::UnknownKey, later), 20);
+    // Both refuse, and the address for longer.
+    let told = wait(fail(400, later));
+    assert!((2_900..=3_000).contains(&told), "{told}");
+    let all = BrakeRules {
+        block: Block::All,
+        ..RULES
+    };
+    let told = wait(brake.check(&all, site(400), later));
+    assert!((59_000..=60_000).contains(&told), "{told}");
+}
+
+#[test]
 fn an_ended_key_brakes_itself_at_its_address_and_nobody_else() {
     let brake = Brake::new();
     let now = brake.begun;
