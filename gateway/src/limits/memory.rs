@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -35,8 +35,14 @@ pub struct Memory {
     tables: Mutex<HashMap<TableKey, Weak<Table>>>,
     /// Cells of limits that keys and consumers have besides those of the configuration, by name.
     own: ArcSwap<OwnTables>,
+    /// Decisions of those that were forgotten, by the name that they are counted under.
+    forgotten: Mutex<BTreeMap<Arc<str>, [Decided; 2]>>,
     serials: AtomicU64,
 }
+
+/// Name under which limits are counted that only a key, a consumer or a plan has. No limit of the
+/// configuration can have it.
+const OWN: &str = "_own";
 
 type OwnTables = HashMap<Box<str>, Vec<Arc<OwnTable>>>;
 
@@ -78,11 +84,19 @@ pub struct TableCounts {
 impl TableCounts {
     fn add(&mut self, table: &Table) {
         self.subjects += table.len();
-        for (enforced, sum) in [false, true].into_iter().zip(&mut self.decided) {
-            let Decided { allowed, denied } = table.decided(enforced);
-            sum.allowed += allowed;
-            sum.denied += denied;
-        }
+        add(&mut self.decided, decided(table));
+    }
+}
+
+/// Decisions while the limit of `table` was not enforced, and while it was.
+fn decided(table: &Table) -> [Decided; 2] {
+    [false, true].map(|enforced| table.decided(enforced))
+}
+
+fn add(sums: &mut [Decided; 2], more: [Decided; 2]) {
+    for (sum, Decided { allowed, denied }) in sums.iter_mut().zip(more) {
+        sum.allowed += allowed;
+        sum.denied += denied;
     }
 }
 
@@ -109,6 +123,7 @@ impl Memory {
             leased: watch::Sender::new(0),
             tables: Mutex::default(),
             own: ArcSwap::default(),
+            forgotten: Mutex::default(),
             serials: AtomicU64::new(0),
         })
     }
@@ -126,7 +141,7 @@ impl Memory {
 
     /// The cells of `key`, of an earlier generation where there was one.
     pub(super) fn table(&self, key: TableKey) -> Arc<Table> {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = lock(&self.tables);
         if let Some(table) = tables.get(&key).and_then(Weak::upgrade) {
             return table;
         }
@@ -180,11 +195,14 @@ impl Memory {
         self.own.load().values().flatten().count()
     }
 
-    /// Forgets tables of limits that are not in the configuration and have no cells.
+    /// Forgets tables of limits that are not in the configuration and have no cells. What they have
+    /// decided stays counted.
     fn forget_own(&self) {
         let is_idle = |table: &Arc<OwnTable>| table.table.len() == 0;
         if self.own.load().values().flatten().any(is_idle) {
-            self.own.rcu(|tables| {
+            // First, so that each is counted once at any time.
+            let mut forgotten = lock(&self.forgotten);
+            let before = self.own.rcu(|tables| {
                 let mut tables = OwnTables::clone(tables);
                 tables.retain(|_, same| {
                     same.retain(|table| !is_idle(table));
@@ -192,16 +210,48 @@ impl Memory {
                 });
                 tables
             });
+            let after = self.own.load();
+            let is_kept = |own: &Arc<OwnTable>| {
+                let same = after.get(&*own.name);
+                same.is_some_and(|same| same.iter().any(|kept| Arc::ptr_eq(kept, own)))
+            };
+            for own in before.values().flatten().filter(|own| !is_kept(own)) {
+                let counted = self.counted_as(&own.name);
+                add(forgotten.entry(counted).or_default(), decided(&own.table));
+            }
         }
     }
 
-    /// What each limit has decided, and how many subjects it knows, by name and whether it is
-    /// enforced.
+    /// The name under which a limit is counted that is not in the configuration: that of the one
+    /// that it stands in place of. Others have one name, for metrics name no customers.
+    fn counted_as(&self, name: &Arc<str>) -> Arc<str> {
+        let tables = lock(&self.tables);
+        let is_of =
+            |key: &TableKey, table: &Weak<Table>| *key.name == **name && table.strong_count() > 0;
+        match tables.iter().any(|(key, table)| is_of(key, table)) {
+            true => Arc::clone(name),
+            false => OWN.into(),
+        }
+    }
+
+    /// What each limit has decided, and how many subjects it knows, by the name that it is counted
+    /// under.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<Arc<str>, TableCounts> {
         let mut counts = BTreeMap::<Arc<str>, TableCounts>::new();
         for (key, table) in self.tables() {
             counts.entry(key.name).or_default().add(&table);
+        }
+        let forgotten = lock(&self.forgotten);
+        for own in self.own.load().values().flatten() {
+            let counted = self.counted_as(&own.name);
+            counts.entry(counted).or_default().add(&own.table);
+        }
+        for (name, decided) in &*forgotten {
+            add(
+                &mut counts.entry(Arc::clone(name)).or_default().decided,
+                *decided,
+            );
         }
         counts
     }
@@ -214,7 +264,7 @@ impl Memory {
 
     /// The tables in use.
     fn tables(&self) -> Vec<(TableKey, Arc<Table>)> {
-        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = lock(&self.tables);
         let tables = tables.iter();
         tables
             .filter_map(|(key, table)| Some((key.clone(), table.upgrade()?)))
@@ -253,4 +303,8 @@ impl Memory {
         self.forget_own();
         interval
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -675,6 +675,26 @@ fn limits_of_their_own_are_given_back_and_forgotten() {
 #[test]
 fn callers_are_told_of_limits_of_their_own_alone() {
     let tag: By = "tag:org".parse().unwrap();
+#[test]
+fn limits_of_their_own_are_counted_under_one_name_also_once_they_are_forgotten() {
+    let bench = Bench::of(vec![limit("one", &[By::Key], 100, None)]);
+    // The last one stands in place of the configuration's.
+    let party = Party::with("", "mine=5/1m other=9/1m one=3/30s");
+    assert_eq!(party.passing(&bench), 3);
+    for subjects in [(2, 1), (0, 0)] {
+        let counts = bench.0.memory.counts();
+        let names: Vec<&str> = counts.keys().map(|name| &**name).collect();
+        assert_eq!(names, ["_own", "one"]);
+        let (own, one) = (counts["_own"], counts["one"]);
+        assert_eq!((own.subjects, one.subjects), subjects);
+        assert_eq!((own.decided[1].allowed, own.decided[1].denied), (6, 0));
+        assert_eq!(one.decided[1].allowed, 3);
+        assert!(one.decided[1].denied > 0);
+        // By its own clock, all of this was long ago.
+        let _ = bench.0.memory.sweep();
+    }
+}
+
     for (by, with_key, without) in [
         (&[By::Key][..], true, false),
         (&[By::Consumer], true, false),
