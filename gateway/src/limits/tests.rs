@@ -203,6 +203,9 @@ fn a_number_that_changes_applies_to_what_is_used() {
             ..limit("one", &[By::Gateway], 10, burst.map(|_| 10))
         };
         assert_eq!(Bench::over(vec![other], &memory).passing(20, at(0)), 10);
+        // So has a bucket in place of a window, or a window in place of a bucket.
+        let turned = with(10, burst.is_none().then_some(10));
+        assert_eq!(turned.passing(20, at(0)), 10);
     }
 }
 
@@ -673,9 +676,6 @@ fn limits_of_their_own_are_given_back_and_forgotten() {
 }
 
 #[test]
-fn callers_are_told_of_limits_of_their_own_alone() {
-    let tag: By = "tag:org".parse().unwrap();
-#[test]
 fn limits_of_their_own_are_counted_under_one_name_also_once_they_are_forgotten() {
     let bench = Bench::of(vec![limit("one", &[By::Key], 100, None)]);
     // The last one stands in place of the configuration's.
@@ -695,6 +695,9 @@ fn limits_of_their_own_are_counted_under_one_name_also_once_they_are_forgotten()
     }
 }
 
+#[test]
+fn callers_are_told_of_limits_of_their_own_alone() {
+    let tag: By = "tag:org".parse().unwrap();
     for (by, with_key, without) in [
         (&[By::Key][..], true, false),
         (&[By::Consumer], true, false),
