@@ -56,7 +56,7 @@ impl Pooler {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let by = Instant::now() + Duration::from_secs(20);
+        let by = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < by, "pgbouncer does not take connections");
             std::thread::sleep(Duration::from_millis(10));

@@ -189,15 +189,21 @@ pub(crate) async fn new_database() -> String {
     server.database().await
 }
 
-/// A port below those that the system gives out for a moment: it is not taken between two runs of a server.
+/// A port below those that the system gives out for a moment, so that it is not taken between two runs of a server, and
+/// that no other process of tests is given as long as this one runs.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    let user = rustix::process::getuid().as_raw();
+    let places = env::temp_dir().join(format!("postern-ports-{user}"));
+    let _ = fs::create_dir(&places);
     loop {
         let number = std::process::id()
-            .wrapping_mul(37)
+            .wrapping_mul(137)
             .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = u16::try_from(20_000 + number % 12_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let place = fs::File::create(places.join(port.to_string())).unwrap();
+        if place.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            std::mem::forget(place);
             return port;
         }
     }

@@ -74,7 +74,7 @@ impl Redis {
     pub(crate) fn resume(&mut self) {
         let begun = Instant::now();
         while !self.run() {
-            assert!(begun.elapsed() < Duration::from_secs(20));
+            assert!(begun.elapsed() < Duration::from_secs(60));
         }
     }
 
@@ -95,7 +95,7 @@ impl Redis {
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             let is_running = Path::new(&format!("/proc/{}/exe", self.process)).exists();
-            if !is_running || begun.elapsed() > Duration::from_secs(20) {
+            if !is_running || begun.elapsed() > Duration::from_secs(60) {
                 drop(keeper.stdin.take());
                 keeper.wait().unwrap();
                 return false;
@@ -127,7 +127,7 @@ impl Redis {
     pub(crate) fn command(&self, line: &str) -> Vec<String> {
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         socket
-            .set_read_timeout(Some(Duration::from_secs(20)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         socket.write_all(format!("{line}\r\n").as_bytes()).unwrap();
         let mut answer = BufReader::new(socket);

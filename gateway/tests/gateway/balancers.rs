@@ -1,6 +1,6 @@
 //! Real load balancers that forward bytes, and clients at other addresses than they.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -8,6 +8,7 @@ use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::client::Connection;
+use crate::postgres::free_port;
 use crate::running::eventually;
 
 /// A load balancer that runs until it is dropped.
@@ -22,7 +23,7 @@ impl Balancer {
     pub(crate) fn haproxy(server: &str) -> Self {
         Self::start("haproxy", &["-db", "-f"], |address, _| {
             format!(
-                "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout client 30s\n  timeout server 30s\n\
+                "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout check 30s\n  timeout client 30s\n  timeout server 30s\n\
                  listen front\n  bind {address}\n  server gateway {server}\n"
             )
         })
@@ -32,7 +33,7 @@ impl Balancer {
     pub(crate) fn haproxy_that_checks(path: &str, gateway: SocketAddr) -> Self {
         Self::start("haproxy", &["-db", "-f"], |address, _| {
             format!(
-                "global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 10s\n  timeout client 30s\n  timeout server 30s\n\
+                "global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 10s\n  timeout check 30s\n  timeout client 30s\n  timeout server 30s\n\
                  listen front\n  bind {address}\n  option forwardfor\n  option httpchk\n\
                  \x20 http-check send meth GET uri {path} ver HTTP/1.1 hdr Host gateway\n  http-check expect status 200\n\
                  \x20 server gateway {gateway} check inter 100ms fall 2 rise 1\n"
@@ -64,9 +65,7 @@ impl Balancer {
         configuration: impl Fn(SocketAddr, &Path) -> String,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let file = directory.path().join("configuration");
         std::fs::write(&file, configuration(address, directory.path())).unwrap();
         let child = Command::new(program)

@@ -1,7 +1,7 @@
 //! Shared caches in front of the gateway: what was meant for the holder of a key is for nobody else.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::client::get;
 use crate::origin::Origin;
+use crate::postgres::free_port;
 use crate::rig::Rig;
 use crate::running::eventually;
 
@@ -69,10 +70,7 @@ impl Nginx {
     fn before(gateway: SocketAddr) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().display().to_string();
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let configuration = format!(
             "daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\nevents {{}}\n\
              http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; \

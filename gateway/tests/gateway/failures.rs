@@ -5,9 +5,10 @@ use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::client::{Connection, DEADLINE, get};
+use crate::nowhere::{Nowhere, nowhere};
 use crate::origin::Origin;
 use crate::rig::Rig;
 use crate::running::eventually;
@@ -17,11 +18,8 @@ const SHORT: &str = "[origin]\nconnect_timeout = \"300ms\"\nfirst_byte_timeout =
 
 #[test]
 fn an_origin_that_is_down_is_a_502_and_the_gateway_stays_healthy() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let rig = Rig::with(&format!("http://{port}"), "");
+    let address = nowhere();
+    let rig = Rig::with(&format!("http://{address}"), "");
     let key = rig.key("acme", &[]);
     let response = rig.get("/", &key);
     assert_eq!(
@@ -29,7 +27,7 @@ fn an_origin_that_is_down_is_a_502_and_the_gateway_stays_healthy() {
         (502, "origin_unreachable")
     );
     assert!(
-        !response.text().contains(&port.to_string()),
+        !response.text().contains(&address.to_string()),
         "the answer names the origin: {}",
         response.text()
     );
@@ -45,22 +43,14 @@ fn a_name_that_does_not_resolve_is_a_502() {
 
 #[test]
 fn an_origin_that_comes_back_is_used_at_once() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let rig = Rig::with(&format!("http://{address}"), "");
+    let away = Nowhere::new();
+    let file = "[origin]\nconnect_timeout = \"5min\"\nfirst_byte_timeout = \"5min\"\n";
+    let rig = Rig::with(&format!("http://{}", away.address), file);
     let key = rig.key("acme", &[]);
     for _ in 0..10 {
-        let begun = Instant::now();
-        assert_eq!(rig.get("/", &key).status, 502);
-        assert!(
-            begun.elapsed() < Duration::from_secs(1),
-            "{:?}",
-            begun.elapsed()
-        );
+        assert_eq!(rig.get("/", &key).status, 502, "without waiting");
     }
-    let origin = TcpListener::bind(address).unwrap();
+    let origin = away.listen();
     std::thread::spawn(move || {
         let (mut socket, _) = origin.accept().unwrap();
         let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nback");
@@ -108,18 +98,14 @@ fn an_origin_that_takes_no_connection_is_a_504_in_the_time_that_connecting_has()
         filler
     });
     let _fillers: Vec<_> = fillers.collect();
-    let rig = Rig::with(&format!("http://{}", address.as_socket().unwrap()), SHORT);
+    // The other limits are longer than the client waits.
+    let file = "[origin]\nconnect_timeout = \"300ms\"\nfirst_byte_timeout = \"5min\"\nidle_timeout = \"5min\"\n";
+    let rig = Rig::with(&format!("http://{}", address.as_socket().unwrap()), file);
     let key = rig.key("acme", &[]);
-    let begun = Instant::now();
     let response = rig.get("/", &key);
     assert_eq!(
         (response.status, response.code().as_str()),
         (504, "origin_timeout")
-    );
-    assert!(
-        begun.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        begun.elapsed()
     );
 }
 
@@ -142,11 +128,9 @@ fn a_body_that_is_reset_never_looks_complete() {
             let _ = socket.shutdown(Shutdown::Read);
         });
         let rig = Rig::before(&origin);
+        let key = rig.key("acme", &[]).header();
         let mut connection = Connection::open(rig.public);
-        connection.send(format!(
-            "GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
-            rig.key("acme", &[]).header()
-        ));
+        connection.send(format!("GET / HTTP/1.1\r\nhost: h\r\n{key}\r\n\r\n"));
         assert_eq!(connection.head().status, 200);
         let mut body = connection.some_bytes();
         read.send(()).unwrap();
@@ -313,11 +297,9 @@ fn a_connection_that_the_origin_closed_while_idle_is_never_a_502() {
         }
     });
     let rig = Rig::before(&origin);
+    let key = rig.key("acme", &[]).header();
+    let request = format!("GET / HTTP/1.1\r\nhost: h\r\n{key}\r\n\r\n");
     let mut connection = Connection::open(rig.public);
-    let request = format!(
-        "GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
-        rig.key("acme", &[]).header()
-    );
     for index in 0..1000 {
         connection.send(&request);
         let response = connection.response();

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::sync::mpsc;
 
 use crate::client::{Connection, DEADLINE, exchange, get};
+use crate::nowhere::nowhere;
 use crate::origin::Origin;
+use crate::postgres::free_port;
 use crate::rig::{Process, SECRET, database, gateway};
 use crate::running::eventually;
 
@@ -20,7 +22,10 @@ fn a_stop_finishes_the_requests_that_run_and_refuses_new_ones() {
         }
         let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone");
     });
-    let mut gateway = Process::before(&origin.url());
+    // One of its own: a port that the system gives out could be another's once the gateway has left.
+    let address = format!("127.0.0.1:{}", free_port());
+    let variables = [("GATEWAY__LISTEN__ADDRESS", address.as_str())];
+    let mut gateway = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &variables);
     let key = gateway.key("acme");
     let mut slow = Connection::open(gateway.public);
     slow.send(format!("GET /slow HTTP/1.1\r\nhost: h\r\n{key}\r\n\r\n"));
@@ -196,11 +201,8 @@ fn every_request_is_one_line_of_the_access_log_and_no_secret_is_in_any_log() {
 
 #[test]
 fn a_failure_is_logged_with_its_cause_and_the_cause_is_not_sent() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let gateway = Process::before(&format!("http://{port}"));
+    let address = nowhere();
+    let gateway = Process::before(&format!("http://{address}"));
     let key = gateway.key("acme");
     let response = get(gateway.public, "/", &[&key, "x-request-id: failed-1"]);
     assert_eq!(response.status, 502);
@@ -208,7 +210,7 @@ fn a_failure_is_logged_with_its_cause_and_the_cause_is_not_sent() {
         gateway.log().lines().any(|line| {
             line.contains("failed-1")
                 && line.contains("refused")
-                && line.contains(&port.to_string())
+                && line.contains(&address.to_string())
         })
     });
     assert!(!response.text().contains("refused"));
@@ -217,8 +219,9 @@ fn a_failure_is_logged_with_its_cause_and_the_cause_is_not_sent() {
 #[test]
 fn healthcheck_tells_by_its_exit_code() {
     let origin = Origin::hello();
-    let mut running = Process::before(&origin.url());
-    let address = running.admin.to_string();
+    let address = format!("127.0.0.1:{}", free_port());
+    let variables = [("GATEWAY__ADMIN__ADDRESS", address.as_str())];
+    let mut running = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &variables);
     let check = || {
         gateway(
             std::path::Path::new("/"),

@@ -47,6 +47,7 @@ mod library_text;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod nowhere;
 mod observing;
 mod one_reading;
 mod origin;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::certificates::Authority;
 use crate::client::{Connection, exchange, get};
+use crate::nowhere::nowhere;
 use crate::origin::Origin;
 use crate::rig::{Process, Rig};
 use crate::running::eventually;
@@ -191,10 +192,7 @@ fn sample(line: &str) -> (String, Labels, f64) {
 
 /// A gateway with two routes whose origin answers as the path says, and one whose origin is away.
 fn rig(origin: &Origin) -> Rig {
-    let away = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let away = nowhere();
     let file = format!(
         "[[routes]]\nname = \"api\"\npath = \"/\"\n\n[[routes]]\nname = \"orders\"\npath = \"/orders\"\nscopes = [\"orders\"]\n\n\
          [[routes]]\nname = \"away\"\npath = \"/away\"\nupstream = \"away\"\n\n[[upstreams]]\nname = \"away\"\ntargets = [\"http://{away}\"]\n"

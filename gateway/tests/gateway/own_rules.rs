@@ -147,7 +147,7 @@ fn a_refusal_of_a_check_is_a_problem_of_its_own_and_takes_nothing_of_a_limit() {
         _ => Ok(()),
     };
     let file = "[[rate_limits]]\nname = \"one\"\nby = \"key\"\nlimit = 1\nwindow = \"1day\"\n\
-                [[quotas]]\nname = \"year\"\nby = \"key\"\nlimit = 1\nperiod = \"year\"\n";
+                [[quotas]]\nname = \"year\"\nby = \"key\"\nlimit = 1\nperiod = \"lifetime\"\n";
     let rig = Rig::with_own(&origin.url(), file, vec![rules(check)]);
     let key = rig.key("acme", &[]);
     let refused = rig.get("/closed", &key);

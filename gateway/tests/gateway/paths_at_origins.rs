@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::client::{Connection, exchange, get};
+use crate::nowhere::nowhere;
 use crate::origin::{Arrived, Origin};
 use crate::rig::{Rig, gateway};
 
@@ -237,9 +238,7 @@ fn references_of_an_answer_lead_to_the_same_place_at_the_gateway() {
 #[test]
 fn an_upgrade_and_a_second_target_get_the_same_path() {
     let (one, other) = (Origin::hello(), Origin::hello());
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nowhere = closed.local_addr().unwrap();
-    drop(closed);
+    let nowhere = nowhere();
     let file = format!(
         "[[upstreams]]\nname = \"a\"\ntargets = [\"http://{nowhere}/v1\", \"{}/v1\"]\n\
          [[routes]]\npath = \"/a\"\nstrip_prefix = true\nupstream = \"a\"\n\

@@ -19,7 +19,7 @@ use crate::rig::{
 
 pub(crate) fn settings() -> PoolSettings {
     PoolSettings {
-        connect_timeout: Duration::from_millis(250),
+        connect_timeout: Duration::from_millis(600),
         limits: limits(),
         keep_alive: Duration::from_secs(15),
         lifetime: Duration::from_secs(75),
@@ -143,12 +143,15 @@ fn reuse_can_be_switched_off() {
 #[test]
 fn failure_to_connect_says_why() {
     run(async {
-        let free = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
         let pool = OriginPool::new(settings());
-        let refused = get(&pool, &target(free.port()), "/a1").await;
+        // Bound, so that no other test gets the port; nobody listens.
+        let bound =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        bound
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        let nobody = bound.local_addr().unwrap().as_socket().unwrap();
+        let refused = get(&pool, &target(nobody.port()), "/a1").await;
         assert!(
             matches!(&refused, Outcome::Failed(text) if text.starts_with("Unreachable") && text.contains("ConnectionRefused")),
             "{refused:?}"
