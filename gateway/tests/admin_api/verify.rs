@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::rig::{ADMIN, READER, Rig, refusal, text};
+use crate::running::eventually;
 
 fn verify(rig: &Rig, token: &str, body: &Value) -> Value {
     let response = rig.call_as(token, "POST", "/v1/keys/verify", &[], Some(body));
@@ -181,13 +182,14 @@ fn a_key_over_its_quota_is_not_valid_and_takes_nothing_of_its_limits() {
         );
     }
     assert_eq!(rig.verdict(text(&key, "key")), "quota_exceeded");
-    let metrics = rig.call("GET", "/metrics", None).text();
     for line in [
         // Of both quotas: the soft one was at its end with the first four.
         "postern_quota_notices_total{share=\"80\"} 1",
         "postern_quota_notices_total{share=\"100\"} 2",
         "postern_quota_would_be_exceeded_total 1",
     ] {
-        assert!(metrics.contains(line), "{line}: {metrics}");
+        eventually(line, || {
+            rig.call("GET", "/metrics", None).text().contains(line)
+        });
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::client::{Connection, get};
 use crate::http2_frames::{PREFACE, RST_STREAM, frame, get_with};
+use crate::metrics::Scrape;
 use crate::origin::Origin;
 use crate::rig::{Key, Rig};
 use crate::running::eventually;
@@ -56,6 +57,13 @@ fn origin() -> (Origin, mpsc::Sender<()>) {
         }
     });
     (origin, end)
+}
+
+/// Waits until no request is in flight: an answer may arrive before its request counts as ended.
+fn until_idle(rig: &Rig) {
+    eventually("no request is in flight", || {
+        Scrape::of(rig.admin).value("postern_requests_in_flight", &[]) == 0.0
+    });
 }
 
 /// A request that is under way.
@@ -175,6 +183,7 @@ fn a_request_counts_until_it_has_ended_however_it_ends() {
         let (first, second) = (rig.key(&consumer, &[]), rig.key(&consumer, &[]));
         let other = rig.key(&format!("other-{number}"), &[]);
         assert_eq!(rig.get("/", &second).status, 200, "{ending}");
+        until_idle(&rig);
         let ends = begin(&rig, &first, &end);
         let is_http2 = ending.contains("HTTP/2");
         if !is_http2 {
@@ -187,6 +196,7 @@ fn a_request_counts_until_it_has_ended_however_it_ends() {
         assert_eq!(rig.get("/", &other).status, 200, "{ending}");
         ends();
         eventually(ending, || rig.get("/", &second).status == 200);
+        until_idle(&rig);
         // And it counts once only.
         let again = ask(rig.public, "GET /silent", &second, "");
         eventually(ending, || rig.get("/", &second).status == 429);
@@ -202,7 +212,13 @@ fn numbers_of_keys_and_consumers_hold_beside_the_limits() {
     rig.done(&["consumers", "create", "acme", "--max-in-flight", "2"]);
     let narrow = rig.key("acme", &["--max-in-flight", "1"]);
     let wide = rig.key("acme", &[]);
+    let in_flight = |number: f64| {
+        eventually("they are in flight", || {
+            Scrape::of(rig.admin).value("postern_requests_in_flight", &[]) == number
+        });
+    };
     let asked = ask(rig.public, "GET /silent", &narrow, "");
+    in_flight(1.0);
     eventually("the key has its one", || {
         rig.get("/", &narrow).status == 429
     });
@@ -210,6 +226,7 @@ fn numbers_of_keys_and_consumers_hold_beside_the_limits() {
     assert_eq!(refused.code(), "too_many_in_flight");
     assert_eq!(refused.json()["violated-policies"][0], "max_in_flight");
     assert_eq!(rig.get("/", &wide).status, 200);
+    in_flight(1.0);
     let _further = ask(rig.public, "GET /silent", &wide, "");
     eventually("the consumer has its two", || {
         rig.get("/", &wide).status == 429

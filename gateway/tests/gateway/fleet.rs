@@ -1,6 +1,5 @@
 //! Several gateways on one PostgreSQL server: a change reaches all of them, and none of them stops when it goes away.
 
-use std::net::TcpListener;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -150,7 +149,7 @@ fn a_gateway_that_does_not_confirm_is_named_and_catches_up() {
     let fleet = Fleet::of(2, &[]);
     let (id, line) = fleet.key("acme");
     fleet.gateways[1].signal("STOP");
-    let output = fleet.command(&["keys", "revoke", &id, "--wait", "--timeout", "500ms"]);
+    let output = fleet.command(&["keys", "revoke", &id, "--wait", "--timeout", "5s"]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(
@@ -199,7 +198,7 @@ fn a_gateway_that_is_cut_off_is_named_until_it_is_forgotten() {
     let name = format!(":{}", fleet.gateways[1].public.port());
 
     // Nobody says that it is confirmed, and the other gateway goes by it all the same.
-    let output = fleet.command(&["keys", "revoke", &id, "--wait", "--timeout", "2s"]);
+    let output = fleet.command(&["keys", "revoke", &id, "--wait", "--timeout", "5s"]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(
@@ -225,7 +224,7 @@ fn a_gateway_that_is_cut_off_is_named_until_it_is_forgotten() {
         &second,
         "--wait",
         "--timeout",
-        "3s",
+        "30s",
         "--ignore-silent",
     ]);
     let told = String::from_utf8_lossy(&output.stderr);
@@ -261,12 +260,7 @@ fn a_gateway_that_is_cut_off_is_named_until_it_is_forgotten() {
 #[test]
 fn a_gateway_that_was_killed_is_succeeded_by_the_next_one_at_its_address() {
     let mut fleet = Fleet::of(1, &[]);
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let address = format!("127.0.0.1:{port}");
+    let address = format!("127.0.0.1:{}", postgres::free_port());
     let variables = [("GATEWAY__LISTEN__ADDRESS", address.as_str())];
     fleet.join(&variables);
     drop(fleet.gateways.pop().unwrap().kill());
@@ -299,7 +293,8 @@ fn changes_that_nobody_waits_for_are_announced_with_the_heartbeat_only() {
         told.insert(row());
     }
     told.remove(&before);
-    assert!(told.len() <= 1, "{told:?} of {}", newest());
+    let heartbeats = 1 + begun.elapsed().as_secs() / 5;
+    assert!(told.len() as u64 <= heartbeats, "{told:?} of {}", newest());
     // Somebody waits.
     assert!(
         fleet
@@ -334,12 +329,14 @@ fn traffic_outlives_the_database_unless_the_table_may_not_get_old() {
     eventually("one has become stale", || {
         fleet.answers(&line) == ["ok", "not_ready"]
     });
-    let (response, told) = ready(&fleet.gateways[0]);
-    assert_eq!(
-        (response.status, told["status"].as_str()),
-        (200, Some("ready"))
-    );
-    assert!(told["store_age_seconds"].as_f64().unwrap() >= 1.0, "{told}");
+    eventually("the other is ready with an old table", || {
+        let (response, told) = ready(&fleet.gateways[0]);
+        assert_eq!(
+            (response.status, told["status"].as_str()),
+            (200, Some("ready"))
+        );
+        told["store_age_seconds"].as_f64().unwrap() >= 1.0
+    });
     let (response, told) = ready(&fleet.gateways[1]);
     assert_eq!(
         (response.status, told["status"].as_str()),
@@ -407,13 +404,10 @@ fn a_gateway_starts_from_its_snapshot_while_the_database_is_away() {
         get(fleet.gateways[1].public, "/", &[&good_line]).code_or_ok(),
         "ok"
     );
-    assert!(
-        fleet.gateways[1]
-            .log()
-            .contains("starting with 2 keys from the snapshot"),
-        "{}",
-        fleet.gateways[1].log()
-    );
+    eventually("it says where the keys are from", || {
+        let log = fleet.gateways[1].log();
+        log.contains("starting with 2 keys from the snapshot")
+    });
     server.resume();
     let of_the_restarted = |line: &str| get(fleet.gateways[1].public, "/", &[line]).code_or_ok();
     eventually("what was missed is there", || {

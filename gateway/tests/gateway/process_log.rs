@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::client::get;
 use crate::rig::{SECRET, database, gateway};
+use crate::running::eventually;
 
 #[test]
 fn every_line_of_the_process_log_is_json_where_the_settings_say_so() {
@@ -43,12 +44,16 @@ fn every_line_of_the_process_log_is_json_where_the_settings_say_so() {
         let address = message.strip_prefix(marker)?;
         Some(address.parse::<std::net::SocketAddr>().unwrap())
     };
-    let public = loop {
+    let (mut public, mut admin) = (None, None);
+    while public.is_none() || admin.is_none() {
         let message = next(&mut lines);
-        if let Some(address) = after(&message, "listening on http://") {
-            break address;
-        }
-    };
+        public = public.or(after(&message, "listening on http://"));
+        admin = admin.or(after(&message, "admin listening on http://"));
+    }
+    let (public, admin) = (public.unwrap(), admin.unwrap());
+    eventually("the keys are loaded", || {
+        get(admin, "/readyz", &[]).status == 200
+    });
     let key = gateway(
         directory.path(),
         &[("DATABASE_URL", &database(directory.path()))],

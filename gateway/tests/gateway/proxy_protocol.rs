@@ -259,8 +259,7 @@ fn a_connection_that_is_not_announced_is_closed_counted_and_logged() {
         "malformed PROXY protocol header",
         "the PROXY protocol header did not arrive in time",
     ] {
-        let log = process.log();
-        assert!(log.contains(fault), "{fault}: {log}");
+        eventually(fault, || process.log().contains(fault));
     }
     let malformed = process.log().matches("malformed PROXY").count();
     assert!(malformed < 5, "{}", process.log());
@@ -299,7 +298,9 @@ fn a_header_that_is_not_expected_is_told_from_other_malformed_requests() {
             }
             assert_eq!(connection.response().code(), "bad_request", "{header:?}");
             faults += 1;
-            assert_eq!(counted(process.admin, "unexpected_proxy_header"), faults);
+            eventually("it is counted", || {
+                counted(process.admin, "unexpected_proxy_header") == faults
+            });
         }
     }
     eventually("every one has its line", || {
@@ -419,7 +420,7 @@ fn a_real_haproxy_and_a_real_nginx_announce_their_clients() {
     let mut connection = from([127, 0, 0, 7], silent.address);
     let _ = connection.socket().write_all(GET);
     assert!(connection.is_closed());
-    assert!(counted(rig.admin, "proxy_header") > 0);
+    eventually("it is counted", || counted(rig.admin, "proxy_header") > 0);
 }
 
 #[test]
@@ -447,7 +448,9 @@ fn the_header_comes_before_tls() {
         };
         lines.iter().filter(told).count() == 1
     });
-    assert_eq!(counted(process.admin, "plain_on_tls"), 1);
+    eventually("it is counted", || {
+        counted(process.admin, "plain_on_tls") == 1
+    });
     // TLS without a header.
     let front = Relay::tls_client(authority.client(), "localhost", process.public);
     let mut connection = Connection::open(front.address);

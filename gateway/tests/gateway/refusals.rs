@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::certificates::Authority;
 use crate::client::{Connection, DEADLINE, Response, exchange, get};
@@ -160,7 +160,7 @@ fn what_is_no_request_is_refused_counted_and_logged_exactly_once() {
             "{what}"
         );
         assert!(!line["cause"].as_str().unwrap().is_empty(), "{what}");
-        assert_eq!(counts(), before.map(|count| count + 1), "{what}");
+        eventually(&what, || counts() == before.map(|count| count + 1));
     }
     let log = process.log();
     assert!(
@@ -213,7 +213,7 @@ fn a_malformed_first_chunk_is_the_same_with_its_head_and_after_it() {
             assert_eq!(line["method"], "POST", "{what}: {line}");
             assert_eq!(line.get("key").is_some(), key_is_sent, "{what}: {line}");
             if key_is_sent {
-                assert_eq!(sample(process.admin, counter), before + 1, "{what}");
+                eventually(&what, || sample(process.admin, counter) == before + 1);
             }
         }
     }
@@ -246,7 +246,7 @@ fn plain_http_to_a_port_of_tls_is_answered_in_clear_text() {
         (&400.into(), &"".into())
     );
     let counter = "postern_client_faults_total{fault=\"plain_on_tls\"}";
-    assert_eq!(sample(process.admin, counter), 1);
+    eventually("it is counted", || sample(process.admin, counter) == 1);
     let mut broken = TcpStream::connect(process.public).unwrap();
     broken.write_all(&[0x16, 3, 1, 0, 4, 99, 0, 0, 0]).unwrap();
     broken.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -309,7 +309,7 @@ fn a_refused_credential_has_its_cause_its_key_and_its_consumer() {
         let line = line_of(&process, &id_of(&response));
         assert_eq!(line["cause"], cause);
         assert_eq!((line.get("key"), line.get("consumer")), (None, None));
-        assert_eq!(sample(process.admin, &counter), before + 1, "{cause}");
+        eventually(cause, || sample(process.admin, &counter) == before + 1);
     }
     let seen = get(process.public, "/", &[&whole]);
     let good = line_of(&process, &id_of(&seen));
@@ -346,15 +346,15 @@ fn an_origin_that_speaks_no_http_is_known_by_its_first_line() {
             open.push(socket);
         }
     });
-    let rig = Rig::with(&format!("http://{address}"), "");
+    // Every limit is longer than the client waits.
+    let file = "[origin]\nfirst_byte_timeout = \"5min\"\nidle_timeout = \"5min\"\n";
+    let rig = Rig::with(&format!("http://{address}"), file);
     let key = rig.key("acme", &[]);
-    let begun = Instant::now();
     let response = rig.get("/", &key);
     assert_eq!(
         (response.status, response.code().as_str()),
         (502, "origin_bad_answer")
     );
-    assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -375,11 +375,11 @@ fn each_time_limit_names_its_setting_and_whose_it_was() {
         };
     });
     let short = [
-        ("GATEWAY__LISTEN__HEAD_TIMEOUT", "1s"),
+        ("GATEWAY__LISTEN__HEAD_TIMEOUT", "3s"),
         ("GATEWAY__LISTEN__BODY_IDLE_TIMEOUT", "300ms"),
         ("GATEWAY__LISTEN__WRITE_IDLE_TIMEOUT", "300ms"),
-        ("GATEWAY__ORIGIN__FIRST_BYTE_TIMEOUT", "600ms"),
-        ("GATEWAY__ORIGIN__IDLE_TIMEOUT", "300ms"),
+        ("GATEWAY__ORIGIN__FIRST_BYTE_TIMEOUT", "3s"),
+        ("GATEWAY__ORIGIN__IDLE_TIMEOUT", "3s"),
         ("GATEWAY__ORIGIN__TUNNEL_IDLE_TIMEOUT", "300ms"),
     ];
     let process = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &short);
@@ -454,7 +454,9 @@ fn each_time_limit_names_its_setting_and_whose_it_was() {
             &format!("postern_responses_broken_total{{by=\"{by}\"}}"),
         )
     };
-    assert_eq!((by("time_limit"), by("origin")), (2, 0));
+    eventually("two answers are counted as cut off", || {
+        (by("time_limit"), by("origin")) == (2, 0)
+    });
 }
 
 #[test]
@@ -501,7 +503,7 @@ fn requests_that_are_never_answered_are_in_the_histogram_of_waits() {
             let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
         }
     });
-    let rig = Rig::with(&origin.url(), "[origin]\nfirst_byte_timeout = \"300ms\"\n");
+    let rig = Rig::with(&origin.url(), "[origin]\nfirst_byte_timeout = \"3s\"\n");
     let key = rig.key("acme", &[]);
     let waits = || {
         sample(
@@ -575,16 +577,15 @@ fn the_admin_listener_counts_what_it_refuses_and_tells_once_a_second() {
     );
     assert_eq!(other.status, 421);
     assert_eq!(get(process.admin, "/v1/nothing", &[&page]).status, 404);
-    assert_eq!(
-        [
+    eventually("they are counted", || {
+        let codes = [
             "unauthorized",
             "cross_origin",
             "misdirected_request",
-            "not_found"
-        ]
-        .map(count),
-        [50, 1, 1, 1]
-    );
+            "not_found",
+        ];
+        codes.map(count) == [50, 1, 1, 1]
+    });
     eventually("the rest is told", || {
         get(process.admin, "/v1/keys", &[wrong]);
         process.log().contains("more before it were not logged")

@@ -76,11 +76,9 @@ fn a_replaced_database_file_is_said_and_followed() {
     });
     let (status, told) = ready(&process);
     assert_eq!((status, told["status"].as_str()), (200, Some("ready")));
-    assert!(
-        process.log().contains("the database file is not the one"),
-        "{}",
-        process.log()
-    );
+    eventually("it is logged", || {
+        process.log().contains("the database file is not the one")
+    });
     assert_eq!(answers(), "ok");
 
     fs::rename(&backup, &file).unwrap();
@@ -155,10 +153,9 @@ fn files_that_others_may_read_are_warned_of_and_the_store_is_measured() {
             ("GATEWAY__STORE__SNAPSHOT", snapshot.to_str().unwrap()),
         ],
     );
-    let log = process.log();
     for (file, mode) in [(&database, "0644"), (&snapshot, "0640"), (&token, "0604")] {
         let said = format!("mode {mode}): chmod 600 {}", file.display());
-        assert!(log.contains(&said), "{said}: {log}");
+        eventually(&said, || process.log().contains(&said));
     }
     eventually("the store is measured", || {
         let page = get(process.admin, "/metrics", &[]).text();

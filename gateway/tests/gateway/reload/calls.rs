@@ -150,7 +150,7 @@ fn a_refused_call_has_every_problem_and_only_an_admin_may_call() {
 fn a_gateway_that_stops_reads_no_settings() {
     let origin = Origin::hello();
     let gateway = gateway_with(
-        "[listen]\ndrain_delay = \"20s\"\n",
+        "[listen]\ndrain_delay = \"5min\"\n",
         &origin,
         &[("ADMIN_TOKEN", TOKEN)],
     );
