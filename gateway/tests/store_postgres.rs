@@ -167,7 +167,7 @@ async fn hold_the_turn(url: &str) -> PgConnection {
 async fn nobody_is_in_a_transaction(raw: &mut PgConnection) {
     let within = "SELECT count(*) FROM pg_stat_activity \
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'";
-    let by = Instant::now() + Duration::from_secs(20);
+    let by = Instant::now() + Duration::from_secs(60);
     while sqlx::query_scalar::<_, i64>(within)
         .fetch_one(&mut *raw)
         .await

@@ -5,8 +5,15 @@ use serde_json::{Value, json};
 use crate::rig::{READER, Rig, text};
 use crate::running::eventually;
 
-const SETTINGS: &str = "[[quotas]]\nname = \"monthly\"\nby = \"consumer\"\nlimit = 5\nperiod = \"month\"\n\
-                        [[quotas]]\nname = \"keys\"\nby = \"key\"\nlimit = 100\nperiod = \"month\"\n";
+/// Quotas of months that begin on a day that is far from today.
+fn settings() -> String {
+    let today = time::OffsetDateTime::now_utc().day();
+    let anchor = if (8..=22).contains(&today) { 1 } else { 15 };
+    format!(
+        "[[quotas]]\nname = \"monthly\"\nby = \"consumer\"\nlimit = 5\nperiod = \"month\"\nanchor = {anchor}\n\
+         [[quotas]]\nname = \"keys\"\nby = \"key\"\nlimit = 100\nperiod = \"month\"\nanchor = {anchor}\n"
+    )
+}
 
 fn quota<'v>(list: &'v Value, name: &str) -> &'v Value {
     let list = list["data"].as_array().unwrap();
@@ -15,7 +22,7 @@ fn quota<'v>(list: &'v Value, name: &str) -> &'v Value {
 
 #[test]
 fn operators_see_what_is_used_and_give_it_back_with_an_audit_row() {
-    let rig = Rig::with_file(SETTINGS);
+    let rig = Rig::with_file(&settings());
     let consumer = rig.made(
         "/v1/consumers",
         &json!({ "name": "acme", "quotas": [{ "name": "own", "limit": 9, "period": "day" }] }),
@@ -72,7 +79,7 @@ fn operators_see_what_is_used_and_give_it_back_with_an_audit_row() {
 
 #[test]
 fn what_is_no_change_of_a_quota_is_refused() {
-    let rig = Rig::with_file(SETTINGS);
+    let rig = Rig::with_file(&settings());
     let consumer = rig.made("/v1/consumers", &json!({ "name": "acme" }));
     let path = format!("/v1/consumers/{}/quotas", text(&consumer, "id"));
     for (body, status) in [

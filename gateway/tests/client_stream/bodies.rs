@@ -67,7 +67,7 @@ fn body_of_a_handler_that_does_not_read_is_limited_too() {
 fn body_that_only_drips_is_answered_with_408() {
     run(async {
         let pace = Pace {
-            idle: SHORT,
+            idle: 4 * SHORT,
             min_rate: 10_000,
         };
         let server = TestServer::guarded(ClientLimits {
@@ -127,13 +127,20 @@ fn client_that_does_not_read_is_dropped() {
 #[test]
 fn client_that_reads_on_is_not_dropped() {
     run(async {
-        let server = TestServer::guarded(limits());
+        let server = TestServer::guarded(ClientLimits {
+            write: Pace {
+                idle: 4 * SHORT,
+                min_rate: 0,
+            },
+            ..limits()
+        });
         let mut client = server.connect().await;
         client.send(get("/big")).await;
         let mut piece = vec![0; 8 * 1024 * 1024];
+        // Together longer than the client may read nothing.
         for _ in 0..8 {
             client.io.read_exact(&mut piece).await.unwrap();
-            tokio::time::sleep(SHORT / 3).await;
+            tokio::time::sleep(SHORT * 2 / 3).await;
         }
         assert_eq!(server.faults(), []);
     });

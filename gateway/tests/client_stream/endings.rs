@@ -113,7 +113,7 @@ fn the_end_is_told_at_once_and_the_rest_of_an_upload_is_taken_in_after_it() {
             client.send(request).await;
             let begun = Instant::now();
             assert!(!statuses(&client.rest().await).is_empty());
-            assert!(begun.elapsed() < HANG / 2, "{:?}", begun.elapsed());
+            assert!(begun.elapsed() < HANG * 2 / 3, "{:?}", begun.elapsed());
             // Nobody resets a client that still sends.
             for _ in 0..30 {
                 client.io.write_all(&[b'x'; 50_000]).await.unwrap();

@@ -30,9 +30,9 @@ use postern_gateway::front::dispatcher::{self, Handler};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Nothing here takes this long unless it hangs.
-pub(crate) const HANG: Duration = Duration::from_secs(5);
+pub(crate) const HANG: Duration = Duration::from_secs(30);
 /// The limits that a test waits for.
-pub(crate) const SHORT: Duration = Duration::from_millis(250);
+pub(crate) const SHORT: Duration = Duration::from_millis(500);
 
 pub(crate) fn limits() -> ClientLimits {
     ClientLimits {

@@ -7,6 +7,7 @@ use postern_gateway::http::refusal::Refusal;
 use serde_json::json;
 
 use crate::client::{Connection, Response, exchange, get};
+use crate::nowhere::nowhere;
 use crate::origin::Origin;
 use crate::rig::{Key, Process, Rig};
 use crate::running::eventually;
@@ -45,8 +46,7 @@ fn origin() -> Origin {
 
 impl Place {
     fn before(origin: &Origin) -> Self {
-        let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let away = away.local_addr().unwrap();
+        let away = nowhere();
         let secrets = tempfile::tempdir().unwrap();
         let secret = secrets.path().join("corp.secret");
         std::fs::write(&secret, crate::jwt::CORP_SECRET).unwrap();
@@ -54,8 +54,8 @@ impl Place {
         let rig = Rig::with(
             &origin.url(),
             &format!(
-                "[listen]\nhead_timeout = \"1s\"\nbody_idle_timeout = \"300ms\"\nmax_body_bytes = 10\n\
-                 [origin]\nfirst_byte_timeout = \"600ms\"\n\
+                "[listen]\nhead_timeout = \"3s\"\nbody_idle_timeout = \"300ms\"\nmax_body_bytes = 10\n\
+                 [origin]\nfirst_byte_timeout = \"3s\"\n\
                  [cors]\norigins = [\"https://app.example.com\"]\n\
                  [[upstreams]]\nname = \"away\"\ntargets = [\"http://{away}\"]\n\
                  [[routes]]\npath = \"/\"\nhosts = [\"h\", \"localhost\"]\n\
@@ -209,7 +209,7 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
         }
         Refusal::QuotaExceeded(_) => second(
             origin,
-            "[[quotas]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nperiod = \"year\"",
+            "[[quotas]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nperiod = \"lifetime\"",
         ),
         Refusal::TooManyFailures(_) => {
             let rig = Rig::with(&origin.url(), "[brake]\nfailures = 1\nwindow = \"1h\"\n");

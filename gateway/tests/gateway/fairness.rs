@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::{Barrier, Mutex, mpsc};
-use std::time::{Duration, Instant};
 
 use crate::certificates::{Authority, Relay};
 use crate::client::{Connection, DEADLINE, get};
@@ -12,10 +11,9 @@ use crate::rig::{Process, Rig, SECRET, gateway};
 use crate::running::eventually;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+/// Who is silent is not ended for it before a test that waits for that fails.
+const PATIENT: &str = "[listen]\nhead_timeout = \"5min\"\nkeep_alive = \"5min\"\n";
 const KEYLESS: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
-
-/// What is no hang.
-const SOON: Duration = Duration::from_secs(3);
 
 fn ask(address: SocketAddr, path: &str, lines: &str) -> Connection {
     let mut connection = Connection::open(address);
@@ -34,7 +32,7 @@ fn whoever_connects_and_asks_nothing_makes_room_for_who_asks() {
     });
     // What the crowd has sent when it falls silent.
     for said in ["", "GET / HTTP/1.1\r\nho", KEYLESS] {
-        let rig = Rig::with(&origin.url(), "[listen]\nmax_connections = 20\n");
+        let rig = Rig::with(&origin.url(), &format!("{PATIENT}max_connections = 20\n"));
         let key = rig.key("acme", &[]).header();
         let mut stream = ask(rig.public, "/stream", &format!("{key}\r\n"));
         assert_eq!(stream.head().status, 200);
@@ -50,10 +48,8 @@ fn whoever_connects_and_asks_nothing_makes_room_for_who_asks() {
             .collect();
         let mut held = Vec::new();
         for _ in 0..10 {
-            let begun = Instant::now();
             let mut connection = ask(rig.public, "/", &format!("{key}\r\n"));
             assert_eq!(connection.response().status, 200);
-            assert!(begun.elapsed() < SOON, "{said:?}: {:?}", begun.elapsed());
             held.push(connection);
         }
         assert!(crowd[0].is_closed(), "{said:?}: the longest idle one goes");
@@ -73,12 +69,10 @@ fn whoever_connects_and_asks_nothing_makes_room_for_who_asks() {
 #[test]
 fn one_place_alone_is_not_kept_by_who_asks_nothing() {
     let origin = Origin::hello();
-    let rig = Rig::with(&origin.url(), "[listen]\nmax_connections = 1\n");
+    let rig = Rig::with(&origin.url(), &format!("{PATIENT}max_connections = 1\n"));
     let key = rig.key("acme", &[]);
     let _silent = Connection::open(rig.public);
-    let begun = Instant::now();
     assert_eq!(rig.get("/", &key).status, 200);
-    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -228,25 +222,26 @@ fn a_request_that_kills_takes_no_target_from_the_others_unless_several_send_it()
             die(&one.header());
             die(&another.header());
         }
-        assert!(left_out() > 0, "several keys ({upgrade:?})");
+        // Who comes back after its time is left out again.
+        eventually("several keys take a target out", || {
+            die(&one.header());
+            die(&another.header());
+            left_out() > 0
+        });
         assert_eq!(rig.get("/", &another).status, 200);
     }
 }
 
 /// A gateway that may have 256 files open, and no key.
 fn with_few_files(origin: &Origin) -> Process {
-    Process::start_with_files(256, tempfile::tempdir().unwrap(), &origin.url())
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), PATIENT).unwrap();
+    Process::start_with_files(256, directory, &origin.url())
 }
 
 fn assert_well(gateway: &Process, key: &str) {
-    for (address, path, lines) in [
-        (gateway.admin, "/healthz", vec![]),
-        (gateway.public, "/", vec![key]),
-    ] {
-        let begun = Instant::now();
-        assert_eq!(get(address, path, &lines).status, 200, "{path}");
-        assert!(begun.elapsed() < SOON, "{path}: {:?}", begun.elapsed());
-    }
+    assert_eq!(get(gateway.admin, "/healthz", &[]).status, 200);
+    assert_eq!(get(gateway.public, "/", &[key]).status, 200);
 }
 
 #[test]

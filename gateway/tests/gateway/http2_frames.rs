@@ -421,9 +421,9 @@ pub(crate) fn ask_and_read_nothing(socket: &mut TcpStream, count: u32) {
 
 #[test]
 fn the_time_for_the_first_head_counts_once() {
-    let limit = Duration::from_secs(2);
+    let limit = Duration::from_secs(5);
     let origin = Origin::hello();
-    let file = format!("{PRIOR_KNOWLEDGE}head_timeout = \"2s\"\n");
+    let file = format!("{PRIOR_KNOWLEDGE}head_timeout = \"5s\"\n");
     let rig = Rig::with(&origin.url(), &file);
     let sockets = [&b""[..], b"PRI * HTTP", b"GET / HTTP/1.1\r\n"].map(|begin| {
         let mut socket = TcpStream::connect(rig.public).unwrap();

@@ -160,11 +160,14 @@ fn an_upload_and_a_wait_for_an_answer_end_with_their_key() {
             "api_key_revoked",
         ),
     ] {
-        let rig = Rig::with(&url, "");
+        // Every other limit is longer than the client waits.
+        let file =
+            "[listen]\nbody_idle_timeout = \"5min\"\n[origin]\nfirst_byte_timeout = \"5min\"\n";
+        let rig = Rig::with(&url, file);
         let key = rig.key(
             "acme",
             if ending.is_empty() {
-                &["--expires", "2s"]
+                &["--expires", "8s"]
             } else {
                 &[]
             },
@@ -190,15 +193,8 @@ fn an_upload_and_a_wait_for_an_answer_end_with_their_key() {
                     .collect::<Vec<_>>(),
             );
         }
-        let begun = std::time::Instant::now();
         let response = connection.response();
         assert_eq!(response.code(), code, "{request} {ending:?}");
-        // Far below every other deadline.
-        assert!(
-            begun.elapsed() < Duration::from_secs(5),
-            "{request} {ending:?}: {:?}",
-            begun.elapsed()
-        );
         connection.try_send("5\r\nagain\r\n");
         assert_eq!(
             arrived.recv_timeout(DEADLINE).unwrap(),
@@ -215,7 +211,7 @@ fn an_upload_and_a_wait_for_an_answer_end_with_their_key() {
 fn a_stream_ends_when_the_time_of_its_key_is_over() {
     let origin = endless();
     let rig = Rig::before(&origin);
-    let key = rig.key("acme", &["--expires", "2s"]);
+    let key = rig.key("acme", &["--expires", "8s"]);
     let mut events = Connection::open(rig.public);
     events.send(format!(
         "GET /events HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",

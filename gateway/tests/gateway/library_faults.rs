@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
@@ -14,9 +14,6 @@ use crate::client::{Connection, DEADLINE, exchange, get};
 use crate::origin::Origin;
 use crate::rig::{Process, Rig};
 use crate::running::eventually;
-
-/// How long an origin may wait to hear that a client has left.
-const SOON: Duration = Duration::from_secs(1);
 
 /// An origin that refuses every `POST` once it has its head, and reads its body only then, as the RFC lets it: what it is not sent of
 /// a body, it takes from the next request. Gives the heads that it made out.
@@ -129,13 +126,7 @@ fn d7_streams_that_are_open_leave_room_for_requests() {
     });
     let streams: Vec<Connection> = streams.collect();
     for _ in 0..20 {
-        let begun = Instant::now();
         assert_eq!(rig.get("/", &key).status, 200);
-        assert!(
-            begun.elapsed() < SOON,
-            "it waited for {:?}",
-            begun.elapsed()
-        );
     }
     drop(streams);
 }
@@ -256,7 +247,8 @@ fn d11_a_client_that_leaves_takes_its_request_to_the_origin_along() {
     // The next case is served only once the one before is over for the gateway too.
     let rig = Rig::with(
         &format!("http://{address}"),
-        "[listen]\nmax_requests_in_flight = 1\n",
+        "[listen]\nmax_requests_in_flight = 1\nbody_idle_timeout = \"5min\"\n\
+         [origin]\nfirst_byte_timeout = \"5min\"\nidle_timeout = \"5min\"\n",
     );
     let key = rig.key("acme", &[]).header();
     let events = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: 0\n\n\r\n";
@@ -320,13 +312,8 @@ fn d11_a_client_that_leaves_takes_its_request_to_the_origin_along() {
                 }
             }
             let stays = matches!(leaving, Leaving::Fin).then_some(client);
-            let left = Instant::now();
+            // Every limit is longer than the origin waits here.
             let rest = read_to_the_end(&mut socket);
-            assert!(
-                left.elapsed() < SOON,
-                "{what}, {leaving:?}: the origin waited for {:?}",
-                left.elapsed()
-            );
             assert!(
                 !rest.ends_with(b"0\r\n\r\n"),
                 "{what}, {leaving:?}: half of a request looks whole"

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::client::{Connection, Response, exchange, get};
+use crate::nowhere::nowhere;
 use crate::origin::Origin;
 use crate::rig::{Key, Process, Rig, database, gateway};
 use crate::running::eventually;
@@ -289,13 +290,9 @@ fn a_request_that_the_origin_did_nothing_for_costs_nothing() {
             let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         }
     });
-    // Nobody listens there any more.
-    let away = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
+    let away = nowhere();
     let file = format!(
-        "{}[origin]\nfirst_byte_timeout = \"200ms\"\n[[routes]]\npath = \"/\"\n\
+        "{}[origin]\nfirst_byte_timeout = \"3s\"\n[[routes]]\npath = \"/\"\n\
          [[routes]]\npath = \"/away\"\nupstream = \"http://{away}\"\n",
         limit("all", "\"key\"", 3, "")
     );
@@ -331,7 +328,7 @@ fn a_request_that_asks_before_it_sends_its_body_counts_once() {
 #[test]
 fn a_bucket_refills_at_its_rate() {
     let origin = Origin::hello();
-    let file = "[[rate_limits]]\nname = \"steady\"\nby = \"key\"\nlimit = 600\nwindow = \"1m\"\nburst = 3\n";
+    let file = "[[rate_limits]]\nname = \"steady\"\nby = \"key\"\nlimit = 60\nwindow = \"1m\"\nburst = 3\n";
     let rig = limited(&origin, file);
     let key = known(&rig, "acme");
     let mut last = rig.get("/", &key);
@@ -346,7 +343,7 @@ fn a_bucket_refills_at_its_rate() {
 #[test]
 fn the_time_that_a_client_is_told_is_enough() {
     let origin = Origin::hello();
-    let file = "[[rate_limits]]\nname = \"second\"\nby = \"key\"\nlimit = 5\nwindow = \"1s\"\n";
+    let file = "[[rate_limits]]\nname = \"second\"\nby = \"key\"\nlimit = 2\nwindow = \"2s\"\n";
     let rig = limited(&origin, file);
     let key = known(&rig, "acme");
     for _ in 0..3 {

@@ -478,17 +478,15 @@ fn an_expired_certificate_is_served_with_a_warning() {
         "",
         &[("pair", &authority.issue_until(&["localhost"], 2020))],
     );
-    assert!(
-        process.log().contains("certificate pair.crt has expired"),
-        "{}",
-        process.log()
-    );
+    eventually("it is warned of", || {
+        process.log().contains("certificate pair.crt has expired")
+    });
 }
 
 #[test]
 fn a_certificate_that_expires_while_it_is_served_is_logged_once() {
     let authority = Authority::new();
-    let pair = authority.issue_for_seconds("localhost", 2);
+    let pair = authority.issue_for_seconds("localhost", 10);
     let process = behind_tls(&authority, "http://127.0.0.1:9", "", &[("pair", &pair)]);
     let expired = "certificate pair.crt expired while in use";
     eventually("the expiry is logged", || process.log().contains(expired));
@@ -498,35 +496,29 @@ fn a_certificate_that_expires_while_it_is_served_is_logged_once() {
 #[test]
 fn a_client_that_does_not_manage_a_handshake_is_closed() {
     let authority = Authority::new();
-    let file = "[listen]\ntls_handshake_timeout = \"300ms\"\n";
-    let process = behind_tls(
-        &authority,
-        "http://127.0.0.1:9",
-        file,
-        &[("pair", &authority.issue(&["localhost"]))],
-    );
-    // Silence, the beginning of a handshake that stalls, and plain HTTP.
-    for (bytes, waits) in [
-        (&b""[..], true),
-        (b"\x16\x03\x01\x02", true),
-        (b"GET / HTTP/1.1\r\nhost: h\r\n\r\n", false),
+    // Silence, the beginning of a handshake that stalls, and plain HTTP, which nothing is waited for after.
+    for (bytes, limit) in [
+        (&b""[..], "300ms"),
+        (b"\x16\x03\x01\x02", "300ms"),
+        (b"GET / HTTP/1.1\r\nhost: h\r\n\r\n", "5min"),
     ] {
+        let file = format!("[listen]\ntls_handshake_timeout = \"{limit}\"\n");
+        let pair = authority.issue(&["localhost"]);
+        let process = behind_tls(&authority, "http://127.0.0.1:9", &file, &[("pair", &pair)]);
         let begun = Instant::now();
         let mut socket = TcpStream::connect(process.public).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.write_all(bytes).unwrap();
         let mut answer = Vec::new();
-        let _ = socket.read_to_end(&mut answer);
+        socket.read_to_end(&mut answer).unwrap();
         // What speaks plain HTTP is told so; nothing else would understand an answer.
         assert_eq!(
             answer.starts_with(b"HTTP/1.1 400"),
             bytes.starts_with(b"GET"),
             "{answer:?}"
         );
-        assert!(begun.elapsed() < Duration::from_secs(5), "{bytes:?}");
-        assert_eq!(
-            begun.elapsed() >= Duration::from_millis(250),
-            waits,
+        assert!(
+            limit != "300ms" || begun.elapsed() >= Duration::from_millis(250),
             "{bytes:?}"
         );
     }

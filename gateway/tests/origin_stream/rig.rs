@@ -30,13 +30,13 @@ use tokio::{
 };
 
 /// Nothing here takes this long unless it hangs.
-pub(crate) const HANG: Duration = Duration::from_secs(5);
+pub(crate) const HANG: Duration = Duration::from_secs(30);
 /// Long enough to say that plain awc hangs.
 pub(crate) const SHORT_HANG: Duration = Duration::from_millis(300);
 
 /// Short limits, so that a test that waits for one does not wait long.
 pub(crate) fn limits() -> OriginLimits {
-    let limit = Duration::from_millis(250);
+    let limit = Duration::from_millis(600);
     OriginLimits {
         first_byte_timeout: limit,
         idle_timeout: limit,

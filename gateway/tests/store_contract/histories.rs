@@ -29,7 +29,7 @@ const LEAST_ROUNDS: usize = 3;
 /// How many things happen before all gateways are compared.
 const STEPS: usize = 30;
 /// How long a gateway may take to catch up.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn snapshot_key() -> SnapshotKey {
     SnapshotKey::of(b"the shared secret of the tests")

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use crate::postgres::new_database;
 
 /// How long a session that idles may take to end.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Statements that make PostgreSQL answer with a code.
 const PROVOKED: &[(&str, &[&str])] = &[

@@ -93,7 +93,7 @@ async fn a_writer_that_vanishes_before_its_commit_keeps_nobody_waiting_for_long(
         .await
         .unwrap();
     assert!(
-        begun.elapsed() < Duration::from_secs(8),
+        begun.elapsed() < Duration::from_secs(30),
         "{:?}",
         begun.elapsed()
     );
@@ -117,7 +117,7 @@ async fn a_write_ends_though_packets_vanish() {
     assert_eq!(error.fault(), Some(Fault::Unreachable), "{error:?}");
     store.close().await;
     assert!(
-        begun.elapsed() < Duration::from_secs(14),
+        begun.elapsed() < Duration::from_secs(40),
         "{:?}",
         begun.elapsed()
     );

@@ -77,7 +77,7 @@ impl Gateway {
         self.following
             .until("followed", |following| {
                 following.status.fault().is_none()
-                    && following.status.age(Instant::now()).unwrap() < Duration::from_millis(200)
+                    && following.status.age(Instant::now()).unwrap() < Duration::from_millis(400)
             })
             .await;
         let written = format!("written {}", self.following.table.len());
@@ -270,7 +270,7 @@ async fn a_process_that_is_stopped_in_the_middle_of_a_write_is_named() {
         .await
         .unwrap_err();
     assert!(
-        begun.elapsed() < Duration::from_secs(8),
+        begun.elapsed() < Duration::from_secs(30),
         "{:?}",
         begun.elapsed()
     );
@@ -281,7 +281,12 @@ async fn a_process_that_is_stopped_in_the_middle_of_a_write_is_named() {
         "{said}"
     );
     // Nobody reads less for it.
-    assert!(gateway.following.status.age(Instant::now()).unwrap() < Duration::from_secs(1));
+    gateway
+        .following
+        .until("followed", |following| {
+            following.status.age(Instant::now()).unwrap() < Duration::from_secs(1)
+        })
+        .await;
     holder.kill().unwrap();
     holder.wait().unwrap();
     create_key(&gateway.store, "acme", "two").await;

@@ -17,7 +17,7 @@ const KEYS: usize = 20_000;
 async fn revocations_do_not_wait(url: &DatabaseUrl) {
     let store = open(url).await;
     let following = Following::new(&store).await;
-    let until = Instant::now() + Duration::from_secs(3);
+    let until = Instant::now() + Duration::from_secs(6);
     let readers = (0..24).map(|number| {
         let store = store.clone();
         tokio::spawn(async move {
@@ -60,7 +60,7 @@ async fn revocations_do_not_wait(url: &DatabaseUrl) {
         revoked += 1;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    assert!(longest < Duration::from_secs(4), "{longest:?}");
     let (mut read, mut refused) = (0, 0);
     for reader in readers.await.unwrap() {
         let (some, others) = reader.unwrap();

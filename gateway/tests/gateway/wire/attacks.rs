@@ -156,7 +156,7 @@ fn eight_hundred_idle_connections_leave_room_for_new_requests() {
 
 #[test]
 fn a_second_request_that_only_drips_is_ended_on_time() {
-    let bench = Bench::with("[listen]\nhead_timeout = \"300ms\"\nbody_idle_timeout = \"300ms\"\n");
+    let bench = Bench::with("[listen]\nhead_timeout = \"2s\"\nbody_idle_timeout = \"2s\"\n");
     for slow in [
         "GET /slow HTTP/1.1\r\nhost:",
         "POST /slow HTTP/1.1\r\nhost: h\r\nKEY\r\ncontent-length: 9\r\n\r\nabc",

@@ -299,7 +299,7 @@ fn what_never_becomes_a_request_is_refused_and_recorded_like_any_other() {
     let process = Process::start(
         tempfile::tempdir().unwrap(),
         &origin.url(),
-        &[("GATEWAY__LISTEN__HEAD_TIMEOUT", "300ms")],
+        &[("GATEWAY__LISTEN__HEAD_TIMEOUT", "2s")],
     );
     let good = format!(
         "GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
