@@ -17,6 +17,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::settings::StoreSettings;
+use crate::control::issuer_keys::SavedKeys;
 use crate::front::certificates::Certificates;
 use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
@@ -199,6 +200,11 @@ impl Duties {
             generations,
             brake,
         } = self;
+        let saved_keys = settings.snapshot.as_deref();
+        let saved_keys =
+            saved_keys.map(|snapshot| SavedKeys::beside(snapshot, Arc::clone(&snapshot_key)));
+        // Before any request is admitted.
+        issuer_keys::restore(&policy, saved_keys.as_ref());
         let certificates = join_all(certificates.into_iter().map(async |served| {
             let follow = async || watch::follow(Arc::clone(&served)).await;
             supervise("watching the certificate files", follow).await
@@ -258,7 +264,7 @@ impl Duties {
         let sweep = async || sweep(&limits).await;
         let exchange = async || exchange_counts(exchange.as_ref()).await;
         let keep_issuers = async || {
-            let keeping = issuer_keys::keep(&policy, generations.clone());
+            let keeping = issuer_keys::keep(&policy, generations.clone(), saved_keys.as_ref());
             LocalSet::new().run_until(keeping).await
         };
         tokio::select! {

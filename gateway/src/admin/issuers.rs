@@ -11,7 +11,7 @@ use utoipa::{PartialSchema as _, ToSchema};
 use crate::admin::endpoint::{Answered, Endpoint, Recall};
 use crate::admin::path::IssuerPath;
 use crate::admin::problem::{Kind, Problem};
-use crate::auth::jwt::{Issuer, KeySource};
+use crate::auth::jwt::{Issuer, KeyOrigin, KeySource};
 use crate::control::issuer_keys::is_published;
 use crate::keys::UnixMillis;
 use crate::views::schemas;
@@ -57,6 +57,9 @@ struct IssuerView {
     /// Its keys; empty before they are fetched.
     #[schema(max_items = 100)]
     keys: Vec<KeyView>,
+    /// Where the keys that serve were taken from; null without keys.
+    #[schema(required)]
+    keys_from: Option<KeysFrom>,
     /// When the keys were fetched, or read from their file; null before.
     #[schema(required, schema_with = schemas::moment_or_null)]
     fetched_at: Option<UnixMillis>,
@@ -78,6 +81,18 @@ enum Source {
     Url,
     /// A file with keys or a secret.
     File,
+}
+
+/// Where the keys that serve were taken from.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum KeysFrom {
+    /// A file of the settings.
+    File,
+    /// The provider.
+    Provider,
+    /// The snapshot on disk, since the provider was not reached since the start.
+    Snapshot,
 }
 
 /// A key of an issuer.
@@ -113,6 +128,11 @@ impl IssuerView {
                     kind: key.kind(),
                 })
                 .collect(),
+            keys_from: state.as_ref().map(|state| match state.origin {
+                KeyOrigin::Settings => KeysFrom::File,
+                KeyOrigin::Provider => KeysFrom::Provider,
+                KeyOrigin::Snapshot => KeysFrom::Snapshot,
+            }),
             fetched_at: state.as_ref().map(|state| state.fetched_at),
             good_until: state.as_ref().and_then(|state| state.good_until),
             problem: issuer

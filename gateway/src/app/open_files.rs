@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::settings::Settings;
+use crate::control::issuer_keys::SavedKeys;
 
 /// Mode bits that let group or others read or write.
 const OPEN_TO_OTHERS: u32 = 0o066;
@@ -13,8 +14,11 @@ const OPEN_TO_OTHERS: u32 = 0o066;
 /// have no other way.
 pub(super) fn warn_of_open_files(settings: &Settings) {
     let database = settings.store.url.file().map(Path::to_path_buf);
+    let snapshot = settings.store.snapshot.as_deref();
+    let of_issuers = snapshot.map(SavedKeys::path_beside);
     let files = settings.secret_files.iter().cloned();
-    for file in files.chain(settings.store.snapshot.clone()).chain(database) {
+    let files = files.chain(snapshot.map(Path::to_path_buf));
+    for file in files.chain(of_issuers).chain(database) {
         if let Some(warning) = warning(&file) {
             log::warn!("{warning}");
         }

@@ -26,7 +26,7 @@ pub use self::claims::percent_encoded;
 pub use self::compact::Compact;
 pub use self::fault::TokenFault;
 pub use self::issuer::{Issuer, TokenResult};
-pub use self::issuer_keys::{FetchProblem, FetchResult, IssuerKeys, KeyState};
+pub use self::issuer_keys::{FetchProblem, FetchResult, IssuerKeys, KeyOrigin, KeyState};
 pub use self::issuers::{Examination, Issuers};
 pub use self::key_set::{InvalidKeySet, KeySet, ParsedKeySet};
 pub use self::rules::{

@@ -18,9 +18,10 @@ pub struct IssuersCommand {
 }
 
 /// Columns of the output.
-const COLUMNS: [(&str, &str); 5] = [
+const COLUMNS: [(&str, &str); 6] = [
     ("NAME", "name"),
-    ("KEYS FROM", "source"),
+    ("SOURCE", "source"),
+    ("KEYS FROM", "keys_from"),
     ("FETCHED", "fetched_at"),
     ("SERVE UNTIL", "good_until"),
     ("PROBLEM", "problem"),

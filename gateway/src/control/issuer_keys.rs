@@ -1,7 +1,10 @@
 //! Keeps the published keys of issuers current: discovery, refreshes, rotations, outages of the
 //! provider. A request waits for none of it, and neither does the start of the gateway.
 
+mod saved;
+
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +14,17 @@ use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use serde::Deserialize;
-use tokio::sync::watch as channel;
+use tokio::sync::{Notify, watch as channel};
 use tokio::time::{Instant, sleep_until};
 
 use crate::auth::jwt::key::SkippedKey;
-use crate::auth::jwt::{FetchProblem, FetchResult, Issuer, KeySet, KeySource, KeyState};
+use crate::auth::jwt::{FetchProblem, FetchResult, Issuer, KeyOrigin, KeySet, KeySource, KeyState};
 use crate::keys::UnixMillis;
 use crate::pipeline::Policy;
 use crate::proxy::fetch::{Document, DocumentUrl, FetchError, Fetcher};
 use crate::tls::origin::OriginTls;
+
+pub(crate) use self::saved::SavedKeys;
 
 /// Timeout of one fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,14 +37,24 @@ const MAX_AGE: Duration = Duration::from_hours(24);
 /// Time after which the discovery document is read again.
 const DISCOVERY_LIFETIME: Duration = Duration::from_hours(24);
 
-/// Keeps the keys of every issuer of the policy current, for ever; looks at the policy again when
-/// `changed` does. Belongs into a `LocalSet`.
+/// Gives the issuers of the policy the keys that an earlier run saved. Blocks while it reads.
+pub(super) fn restore(policy: &ArcSwap<Policy>, saved: Option<&SavedKeys>) {
+    if let Some(saved) = saved {
+        saved.restore(&policy.load().issuers, UnixMillis::now());
+    }
+}
+
+/// Keeps the keys of every issuer of the policy current, and `saved` with them, for ever; looks at
+/// the policy again when `changed` does. Belongs into a `LocalSet`.
 pub(super) async fn keep(
     policy: &ArcSwap<Policy>,
     mut changed: channel::Receiver<u64>,
+    saved: Option<&SavedKeys>,
 ) -> Infallible {
+    let fetched = Notify::new();
     let mut running = FuturesUnordered::new();
     let mut started: Vec<(Arc<Issuer>, AbortHandle)> = Vec::new();
+    let mut saving = pin!(keep_saved(policy, &fetched, saved));
     loop {
         changed.mark_unchanged();
         let issuers = Arc::clone(&policy.load().issuers);
@@ -53,7 +68,7 @@ pub(super) async fn keep(
         for issuer in issuers.iter().filter(|issuer| is_published(issuer)) {
             if !started.iter().any(|(known, _)| Arc::ptr_eq(issuer, known)) {
                 let keeper = Keeper::new(issuer, FETCH_TIMEOUT);
-                let (keeping, handle) = abortable(keeper.keep());
+                let (keeping, handle) = abortable(keeper.keep(&fetched));
                 running.push(keeping);
                 started.push((Arc::clone(issuer), handle));
             }
@@ -69,8 +84,40 @@ pub(super) async fn keep(
                     }
                 },
                 Some(_aborted) = running.next() => {}
+                never = &mut saving => match never {},
             }
         }
+        if let Some(saved) = saved {
+            let (saved, issuers) = (saved.clone(), Arc::clone(&policy.load().issuers));
+            on_blocking_thread(move || saved.restore(&issuers, UnixMillis::now())).await;
+        }
+        // The secret of the file may have changed.
+        fetched.notify_one();
+    }
+}
+
+/// Saves the keys whenever some were `fetched`.
+async fn keep_saved(
+    policy: &ArcSwap<Policy>,
+    fetched: &Notify,
+    saved: Option<&SavedKeys>,
+) -> Infallible {
+    let Some(saved) = saved else {
+        return std::future::pending().await;
+    };
+    loop {
+        fetched.notified().await;
+        let (saved, issuers) = (saved.clone(), Arc::clone(&policy.load().issuers));
+        if issuers.iter().any(|issuer| is_published(issuer)) {
+            on_blocking_thread(move || saved.save(&issuers, UnixMillis::now())).await;
+        }
+    }
+}
+
+/// Reads or writes a file without holding up what else the thread does.
+async fn on_blocking_thread(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = tokio::task::spawn_blocking(work).await {
+        log::warn!("the keys of issuers were not saved or restored: {error}");
     }
 }
 
@@ -126,7 +173,7 @@ impl Keeper {
         }
     }
 
-    async fn keep(mut self) -> Infallible {
+    async fn keep(mut self, fetched: &Notify) -> Infallible {
         let issuer = Arc::clone(&self.issuer);
         let (keys, cooldown) = (issuer.keys(), issuer.rules().cooldown);
         let (mut due, mut cooled) = (Instant::now(), Instant::now());
@@ -149,6 +196,7 @@ impl Keeper {
             due = Instant::now()
                 + match &outcome {
                     Ok(()) => {
+                        fetched.notify_one();
                         delay = MIN_RETRY_DELAY;
                         self.interval
                     }
@@ -220,13 +268,13 @@ impl Keeper {
             }
         };
         let now = UnixMillis::now();
-        let good_until = now
-            .after(self.interval)
-            .after(self.issuer.rules().max_stale);
+        let due_at = now.after(self.interval);
         self.issuer.keys().replace(KeyState {
             set,
+            origin: KeyOrigin::Provider,
             fetched_at: now,
-            good_until: Some(good_until),
+            due_at: Some(due_at),
+            good_until: Some(due_at.after(self.issuer.rules().max_stale)),
         });
         Ok(result)
     }

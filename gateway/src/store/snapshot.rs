@@ -5,19 +5,15 @@
 //! (HMAC with the shared secret), from this very database, and not from the future.
 
 mod format;
+pub mod sealed;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use format::rewrite;
 
-use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use ring::hmac;
-use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 use crate::keys::{KeyTable, Plan, UnixMillis};
@@ -25,30 +21,7 @@ use crate::store::snapshot::format::{
     Entry, Header, read_entry, read_header, write_entry, write_header,
 };
 
-/// Size of the checksum at the end.
-const CHECKSUM_BYTES: usize = 32;
-
-/// HMAC-SHA-256 key of the checksum, so that write access to the directory is not enough to forge a
-/// snapshot.
-#[derive(Clone)]
-pub struct SnapshotKey(hmac::Key);
-
-impl SnapshotKey {
-    /// Derives the key from a shared secret.
-    #[must_use]
-    pub fn of(shared_secret: &[u8]) -> Self {
-        // A derived key, so that no checksum reveals anything about the secret's other uses.
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, shared_secret);
-        let derived = hmac::sign(&secret, b"postern snapshot 2");
-        Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
-    }
-}
-
-impl fmt::Debug for SnapshotKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SnapshotKey([redacted])")
-    }
-}
+pub use self::sealed::SnapshotKey;
 
 /// Origin of a table: store and revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,19 +87,15 @@ pub fn save(
     origin: &Origin,
     known_at: UnixMillis,
 ) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let written =
-        write(&beside, key, table, origin, known_at).and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written?;
-    // Syncs the directory, so the rename is durable too.
-    let directory = path
-        .parent()
-        .filter(|directory| !directory.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    sealed::replace(path, key, |out| {
+        let origin = origin.clone();
+        write_header(out, &Header { origin, known_at })?;
+        for plan in table.plans() {
+            write_entry(out, &Entry::Plan(Plan::clone(&plan)))?;
+        }
+        table.each_consumer(|consumer| write_entry(out, &Entry::Consumer(consumer)))?;
+        table.each_key(|key| write_entry(out, &Entry::Key(key)))
+    })
 }
 
 /// Fills an empty `table` from `path`; `None` if the file is missing.
@@ -140,21 +109,9 @@ pub fn restore(
     location: &str,
     now: UnixMillis,
 ) -> Result<Option<Restored>, UnusableSnapshot> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
+    let Some(mut content) = sealed::open(path, key)? else {
+        return Ok(None);
     };
-    let length = usize::try_from(file.metadata()?.len())
-        .ok()
-        .and_then(|bytes| bytes.checked_sub(CHECKSUM_BYTES));
-    let length = length.ok_or(UnusableSnapshot::Damaged)?;
-    // Verifies the checksum before any content is used.
-    if !checksum_is_right(&file, length, key)? {
-        return Err(UnusableSnapshot::Damaged);
-    }
-    file.seek(SeekFrom::Start(0))?;
-    let mut content = BufReader::with_capacity(1 << 16, file).take(length as u64);
     let header = read_header(&mut content)?.ok_or(UnusableSnapshot::Damaged)?;
     if header.origin.location != location {
         return Err(UnusableSnapshot::OtherDatabase {
@@ -162,11 +119,7 @@ pub fn restore(
             wanted: location.to_owned(),
         });
     }
-    let age = u64::try_from(now.0.saturating_sub(header.known_at.0)).map_err(|_| {
-        UnusableSnapshot::FromTheFuture {
-            millis: header.known_at.0.abs_diff(now.0),
-        }
-    })?;
+    let age = age_of(header.known_at, now)?;
     let mut reload = table.reload();
     let mut keys = 0;
     while let Some(entry) = read_entry(&mut content)? {
@@ -180,87 +133,27 @@ pub fn restore(
     reload.finish();
     Ok(Some(Restored {
         origin: header.origin,
-        age: Duration::from_millis(age),
+        age,
         keys,
     }))
 }
 
-fn write(
-    path: &Path,
-    key: &SnapshotKey,
-    table: &KeyTable,
-    origin: &Origin,
-    known_at: UnixMillis,
-) -> io::Result<()> {
-    // Never reuses a file left by a crash: another process may have it open, or others may read it.
-    let _ = fs::remove_file(path);
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    let mut out = Summed {
-        inner: BufWriter::with_capacity(1 << 16, file),
-        sum: hmac::Context::with_key(&key.0),
-    };
-    write_header(
-        &mut out,
-        &Header {
-            origin: origin.clone(),
-            known_at,
-        },
-    )?;
-    for plan in table.plans() {
-        write_entry(&mut out, &Entry::Plan(Plan::clone(&plan)))?;
-    }
-    table.each_consumer(|consumer| write_entry(&mut out, &Entry::Consumer(consumer)))?;
-    table.each_key(|key| write_entry(&mut out, &Entry::Key(key)))?;
-    let Summed { mut inner, sum } = out;
-    inner.write_all(sum.sign().as_ref())?;
-    inner
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()
-}
-
-fn checksum_is_right(mut file: &File, length: usize, key: &SnapshotKey) -> io::Result<bool> {
-    let mut sum = hmac::Context::with_key(&key.0);
-    let mut buffer = vec![0; 1 << 16];
-    let mut left = length;
-    while left > 0 {
-        let most = left.min(buffer.len());
-        let read = file.read(&mut buffer[..most])?;
-        if read == 0 {
-            return Ok(false);
-        }
-        sum.update(&buffer[..read]);
-        left -= read;
-    }
-    let mut written = [0; CHECKSUM_BYTES];
-    file.read_exact(&mut written)?;
-    Ok(sum.sign().as_ref().ct_eq(&written).into())
-}
-
-/// Computes the checksum of everything written.
-struct Summed<W> {
-    inner: W,
-    sum: hmac::Context,
-}
-
-impl<W: Write> Write for Summed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.sum.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
+/// Time since `moment`.
+///
+/// # Errors
+/// It is later than `now`.
+pub fn age_of(moment: UnixMillis, now: UnixMillis) -> Result<Duration, UnusableSnapshot> {
+    let age = u64::try_from(now.0.saturating_sub(moment.0));
+    let age = age.map_err(|_| UnusableSnapshot::FromTheFuture {
+        millis: moment.0.abs_diff(now.0),
+    })?;
+    Ok(Duration::from_millis(age))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -321,7 +214,7 @@ mod tests {
         ));
         // Altered to look newer by someone who can write to the directory but lacks the key.
         let mut bytes = fs::read(&path).unwrap();
-        let length = bytes.len() - CHECKSUM_BYTES;
+        let length = bytes.len() - 32;
         bytes[length - 1] ^= 1;
         let unkeyed = ring::digest::digest(&ring::digest::SHA256, &bytes[..length]);
         bytes[length..].copy_from_slice(unkeyed.as_ref());

@@ -188,6 +188,113 @@ fn keys_follow_their_provider_and_operators_can_look_and_ask() {
 }
 
 #[test]
+fn keys_of_an_earlier_run_serve_while_the_provider_is_away() {
+    let (first, second) = (Signer::new("first"), Signer::new("second"));
+    let body = Arc::new(Mutex::new(String::new()));
+    let url = serve(&body);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let snapshot = elsewhere.path().join("keys.snapshot");
+    let file = elsewhere.path().join("keys.snapshot.issuers");
+    let origin = Origin::hello();
+    let start = |secret: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = format!(
+            "[[jwt.issuers]]\nname = \"login\"\nissuer = \"{ISSUER}\"\naudiences = [\"api\"]\njwks_url = \"{url}\"\n\
+             [[routes]]\nauth = [\"jwt\"]\n"
+        );
+        std::fs::write(directory.path().join("gateway.toml"), settings).unwrap();
+        let variables = [
+            ("ADMIN_TOKEN", ADMIN_TOKEN),
+            ("SHARED_SECRET", secret),
+            ("GATEWAY__STORE__SNAPSHOT", snapshot.to_str().unwrap()),
+        ];
+        Process::start(directory, &origin.url(), &variables)
+    };
+    let code =
+        |process: &Process, token: &str| get(process.public, "/", &[&bearer(token)]).code_or_ok();
+    let admin = format!("authorization: Bearer {ADMIN_TOKEN}");
+    let issuer = |process: &Process| {
+        let listed = get(process.admin, "/v1/issuers", &[&admin]).json();
+        listed["data"][0].clone()
+    };
+
+    // A provider that publishes a secret, too, which is not for the disk.
+    let mut set: Value = serde_json::from_str(&first.set()).unwrap();
+    let secret =
+        json!({ "kty": "oct", "kid": "s", "k": "c2VjcmV0LW9mLXRoZS1wcm92aWRlci1vZi10ZXN0cw" });
+    set["keys"].as_array_mut().unwrap().push(secret);
+    *body.lock().unwrap() = set.to_string();
+    let process = start(SECRET);
+    eventually("the keys are fetched", || {
+        code(&process, &first.token()) == "ok"
+    });
+    assert_eq!(issuer(&process)["keys_from"], "provider");
+    eventually("they are saved", || file.exists());
+    drop(process);
+    let mode = std::fs::metadata(&file).unwrap().permissions();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&mode);
+    assert_eq!(mode & 0o777, 0o600);
+    let whole = std::fs::read(&file).unwrap();
+    let text = String::from_utf8_lossy(&whole);
+    assert!(text.contains("\"first\"") && !text.contains("c2VjcmV0"));
+
+    body.lock().unwrap().clear();
+    let process = start(SECRET);
+    assert_eq!(code(&process, &first.token()), "ok");
+    let shown = issuer(&process);
+    assert_eq!(shown["keys_from"], "snapshot");
+    assert!(shown["fetched_at"].as_str() < shown["good_until"].as_str());
+    let said = process.log();
+    assert!(
+        said.contains("issuer login: until its keys are fetched, those of "),
+        "{said}"
+    );
+    let url = format!("http://{}", process.admin);
+    let variables = [("ADMIN_TOKEN", ADMIN_TOKEN), ("ADMIN_URL", &*url)];
+    let output = gateway(process.directory.path(), &variables, &["issuers"]);
+    let listed = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        listed
+            .lines()
+            .any(|line| line.starts_with("login  url     snapshot   ")),
+        "{listed}"
+    );
+
+    // The provider comes back with another key.
+    *body.lock().unwrap() = second.set();
+    let output = gateway(
+        process.directory.path(),
+        &variables,
+        &["issuers", "--refresh", "login"],
+    );
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(issuer(&process)["keys_from"], "provider");
+    assert_eq!(code(&process, &second.token()), "ok");
+    assert_eq!(code(&process, &first.token()), "token_invalid");
+    drop(process);
+
+    body.lock().unwrap().clear();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for (bytes, secret) in [
+        (&flipped[..], SECRET),
+        (&whole[..whole.len() - 1], SECRET),
+        (b"", SECRET),
+        (&whole[..], "another-9f2c51d07be84a63-shared-secret"),
+    ] {
+        std::fs::write(&file, bytes).unwrap();
+        let process = start(secret);
+        assert_eq!(code(&process, &first.token()), "keys_unavailable");
+        assert_eq!(issuer(&process)["keys_from"], Value::Null);
+        let said = process.log();
+        assert!(
+            said.contains("keys.snapshot.issuers are not used: the file is damaged"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_token_is_explained_from_standard_input() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("corp.secret"), CORP_SECRET).unwrap();

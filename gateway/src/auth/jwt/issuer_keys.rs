@@ -28,10 +28,26 @@ pub struct IssuerKeys {
 pub struct KeyState {
     /// The keys.
     pub set: KeySet,
-    /// When they were fetched; for keys of a file, when the gateway read it.
+    /// Where they were taken from.
+    pub origin: KeyOrigin,
+    /// When they were fetched, by this gateway or the one that saved them; for keys of a file, when
+    /// the gateway read it.
     pub fetched_at: UnixMillis,
+    /// When they are to be fetched again; `None` means never.
+    pub due_at: Option<UnixMillis>,
     /// When they are too old to be believed; `None` means never.
     pub good_until: Option<UnixMillis>,
+}
+
+/// Where keys were taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// A file of the settings.
+    Settings,
+    /// The provider.
+    Provider,
+    /// The file of an earlier run, which had them from the provider.
+    Snapshot,
 }
 
 /// Why the last fetch failed.
@@ -104,7 +120,9 @@ impl IssuerKeys {
         let keys = Self::default();
         keys.replace(KeyState {
             set: KeySet::clone(set),
+            origin: KeyOrigin::Settings,
             fetched_at: UnixMillis::now(),
+            due_at: None,
             good_until: None,
         });
         keys

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
-use serde_json::Value;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::auth::jwt::algorithm::{Algorithm, Algorithms};
@@ -99,6 +99,36 @@ impl Key {
             algorithms: secret_algorithms(secret.len()),
             material: Material::Secret(secret),
         }
+    }
+
+    /// The public key in JSON, once for each algorithm where it serves some of its kind only; nothing
+    /// of a secret.
+    pub(super) fn to_json(&self) -> Vec<Value> {
+        let mut members = match &self.material {
+            Material::Rsa { modulus, exponent } => {
+                json!({"kty": "RSA", "n": encoded(modulus), "e": encoded(exponent)})
+            }
+            Material::P256(point) => curve("P-256", point),
+            Material::P384(point) => curve("P-384", point),
+            Material::Ed25519(key) => {
+                json!({"kty": "OKP", "crv": "Ed25519", "x": encoded(key)})
+            }
+            Material::Secret(_) => return Vec::new(),
+        };
+        if let (Some(id), Some(members)) = (self.id(), members.as_object_mut()) {
+            members.insert("kid".to_owned(), id.into());
+        }
+        if self.algorithms == self.material.algorithms() {
+            return vec![members];
+        }
+        let of = |algorithm: Algorithm| {
+            let mut members = members.clone();
+            if let Some(members) = members.as_object_mut() {
+                members.insert("alg".to_owned(), algorithm.as_str().into());
+            }
+            members
+        };
+        self.algorithms.iter().map(of).collect()
     }
 
     /// Its `kid`.
@@ -256,6 +286,17 @@ fn check_purpose(members: &Object) -> Result<(), SkippedKey> {
     } else {
         Err(SkippedKey::Purpose)
     }
+}
+
+/// A key on a curve in JSON, from its uncompressed point.
+fn curve(name: &str, point: &[u8]) -> Value {
+    let coordinates = point.get(1..).unwrap_or_default();
+    let (x, y) = coordinates.split_at(coordinates.len() / 2);
+    json!({"kty": "EC", "crv": name, "x": encoded(x), "y": encoded(y)})
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Material, SkippedKey> {

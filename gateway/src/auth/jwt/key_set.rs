@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -105,6 +105,14 @@ impl KeySet {
             return Err(InvalidKeySet::ShortSecret);
         }
         Ok(Self(vec![Arc::new(Key::secret(secret))]))
+    }
+
+    /// The document of the public keys, which [`parse`](Self::parse) reads as this set. Secrets are
+    /// left out.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let keys: Vec<Value> = self.0.iter().flat_map(|key| key.to_json()).collect();
+        json!({ "keys": keys })
     }
 
     /// Keys of the set.

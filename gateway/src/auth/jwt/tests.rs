@@ -11,8 +11,8 @@ use crate::auth::jwt::key::SkippedKey;
 use crate::auth::jwt::signer::{SECRET, Signer, encode};
 use crate::auth::jwt::{
     Algorithm, Algorithms, Audiences, ClaimPath, Compact, InvalidKeySet, Issuer, IssuerRules,
-    Issuers, KeySet, KeySource, KeyState, OnConfirmation, OnUnknownConsumer, RequiredClaim,
-    TokenFault, TokenResult, VerifiedToken, is_token,
+    Issuers, KeyOrigin, KeySet, KeySource, KeyState, OnConfirmation, OnUnknownConsumer,
+    RequiredClaim, TokenFault, TokenResult, VerifiedToken, is_token,
 };
 use crate::keys::UnixMillis;
 
@@ -599,7 +599,9 @@ fn a_verified_token_outlives_no_change() {
     let until = UnixMillis(NOW.0 + 86_400_000);
     let keys_of = |signer: &Signer| KeyState {
         set: KeySet::parse(signer.key_set().as_bytes()).unwrap().set,
+        origin: KeyOrigin::Provider,
         fetched_at: NOW,
+        due_at: None,
         good_until: Some(until),
     };
     let keys = Arc::clone(issuers.by_name("corp").unwrap().keys());
@@ -662,7 +664,9 @@ fn keys_are_wanted_only_by_tokens_that_would_be_taken() {
     let keys = Arc::clone(issuers.by_name("corp").unwrap().keys());
     keys.replace(KeyState {
         set: KeySet::parse(signer.key_set().as_bytes()).unwrap().set,
+        origin: KeyOrigin::Provider,
         fetched_at: NOW,
+        due_at: None,
         good_until: None,
     });
     let is_wanted = || keys.wanted().now_or_never().is_some();

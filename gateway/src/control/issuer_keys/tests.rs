@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::timeout;
 
 use crate::auth::jwt::signer::Signer;
 use crate::auth::jwt::{
-    Algorithm, Algorithms, Audiences, FetchResult, Issuer, IssuerRules, Issuers, KeySet, KeySource,
-    KeyState, OnConfirmation, OnUnknownConsumer, TokenFault,
+    Algorithm, Algorithms, Audiences, FetchResult, Issuer, IssuerRules, Issuers, KeyOrigin, KeySet,
+    KeySource, KeyState, OnConfirmation, OnUnknownConsumer, TokenFault,
 };
 use crate::control::issuer_keys::Keeper;
 use crate::keys::UnixMillis;
@@ -104,7 +105,7 @@ impl Provider {
     }
 }
 
-fn rules(issuer: &str, keys: KeySource) -> IssuerRules {
+pub(super) fn rules(issuer: &str, keys: KeySource) -> IssuerRules {
     IssuerRules {
         name: "corp".into(),
         issuer: issuer.into(),
@@ -149,7 +150,7 @@ fn only(issuers: &Issuers) -> &Arc<Issuer> {
 /// Keeps the keys of the issuer current until the test ends.
 fn keep(issuers: &Issuers) {
     let keeper = Keeper::new(only(issuers), Duration::from_secs(50));
-    spawn_local(keeper.keep());
+    spawn_local(async move { keeper.keep(&Notify::new()).await });
 }
 
 #[tokio::test]
@@ -366,7 +367,9 @@ async fn a_provider_that_hangs_is_left() {
         let keys = only(&issuers).keys();
         keys.replace(KeyState {
             set: KeySet::parse(set.as_bytes()).unwrap().set,
+            origin: KeyOrigin::Provider,
             fetched_at: UnixMillis::now(),
+            due_at: None,
             good_until: None,
         });
         let mut keeper = Keeper::new(only(&issuers), Duration::from_millis(100));
