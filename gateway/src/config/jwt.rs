@@ -1,21 +1,19 @@
 //! `[[jwt.issuers]]`: whose tokens are taken, and what they must say.
 
-use std::path::Path;
-use std::sync::Arc;
+mod keys;
+
 use std::time::Duration;
 
 use actix_http::header::{self, HeaderName};
 use postern_shared::headers::is_privileged;
-use postern_shared::source;
-use zeroize::Zeroizing;
 
 use crate::auth::jwt::{
-    Algorithm, Algorithms, Audiences, ClaimPath, IssuerRules, KeySet, KeySource, OnConfirmation,
-    OnUnknownConsumer, RequiredClaim,
+    Algorithm, Audiences, ClaimPath, IssuerRules, OnConfirmation, OnUnknownConsumer, RequiredClaim,
 };
+use crate::config::jwt::keys::{Keys, read_keys};
 use crate::config::key_sources::is_meaningful;
 use crate::config::reader::Reader;
-use crate::config::value::{FilePath, Setting, Span};
+use crate::config::value::{Setting, Span};
 use crate::proxy::fetch::DocumentUrl;
 use crate::proxy::headers::is_hop_by_hop;
 use crate::proxy::proxy_headers::{InvalidProxyHeader, ProxyHeader};
@@ -24,8 +22,6 @@ use crate::proxy::proxy_headers::{InvalidProxyHeader, ProxyHeader};
 const MAX_CLOCK_SKEW: Duration = Duration::from_mins(5);
 /// Most issuers, each of whose keys are kept current.
 const MAX_ISSUERS: usize = 100;
-/// Largest file of keys or of a secret, in bytes.
-const MAX_FILE_BYTES: u64 = 256 * 1024;
 
 /// Headers that carry keys here or at other gateways.
 const CREDENTIAL_HEADERS: [&str; 5] = ["authorization", "cookie", "x-api-key", "api-key", "apikey"];
@@ -43,6 +39,10 @@ const WORDS: &[(&str, &str)] = &[
     ("jwks", "jwks_url or jwks_file"),
     ("public_key", "jwks_file"),
     ("secret", "secret_file"),
+    ("ca_cert", "ca_file"),
+    ("ca_certs", "ca_file"),
+    ("trusted_ca", "ca_file"),
+    ("local_ca", "ca_file"),
     ("alg", "algorithms"),
     ("algorithm", "algorithms"),
     ("leeway", "clock_skew"),
@@ -133,7 +133,11 @@ fn read_issuer(section: &mut Reader) -> Option<IssuerRules> {
         section.span("cooldown", 30),
         section.span("max_stale", 24 * 3600),
     );
-    let (algorithms, keys) = keys?;
+    let Keys {
+        algorithms,
+        source,
+        tls,
+    } = keys?;
     Some(IssuerRules {
         name: name?.0.into(),
         issuer: issuer?.0.into(),
@@ -148,7 +152,8 @@ fn read_issuer(section: &mut Reader) -> Option<IssuerRules> {
         on_unknown_consumer,
         required_claims,
         forward_claims,
-        keys,
+        keys: source,
+        tls,
         refresh,
         cooldown,
         max_stale,
@@ -179,130 +184,6 @@ fn read_audiences(section: &mut Reader) -> Option<Audiences> {
             None
         }
     }
-}
-
-/// Reads where the keys come from, and the algorithms that they may be for.
-fn read_keys(section: &mut Reader, issuer: Option<&ClaimText>) -> Option<(Algorithms, KeySource)> {
-    let problems_before = section.problems().len();
-    let url = section.take_optional::<DocumentUrl>("jwks_url");
-    let set = section.take_optional::<FilePath>("jwks_file");
-    let secret = section.take_optional::<FilePath>("secret_file");
-    let default = match secret {
-        Some(_) => Algorithms::of(&[Algorithm::Hs256]),
-        None => Algorithms::DEFAULT,
-    };
-    let listed: Vec<Algorithm> = section.take_list_or("algorithms", default.iter().collect());
-    if section.problems().len() > problems_before {
-        return None;
-    }
-    let algorithms: Algorithms = listed.iter().copied().collect();
-    let mut refuse = |key: &str, message: String| {
-        section.problem(key, "the settings", message);
-        None
-    };
-    if listed.is_empty() {
-        let message = format!("it is empty: list some of {}", Algorithm::ACCEPTED);
-        return refuse("algorithms", message);
-    }
-    let is_misplaced = |algorithm: &&Algorithm| algorithm.is_symmetric() != secret.is_some();
-    if let Some(misplaced) = listed.iter().find(is_misplaced) {
-        let message = if secret.is_some() {
-            format!(
-                "{misplaced} is verified with public keys: take jwks_url or jwks_file instead of secret_file"
-            )
-        } else {
-            format!("{misplaced} is verified with a shared secret: name its file with secret_file")
-        };
-        return refuse("algorithms", message);
-    }
-    let keys = match (url, set, secret) {
-        (None, None, None) => {
-            let issuer = issuer?;
-            if issuer.0.contains('?') {
-                let message = "its keys are found below it, so it has no query; else set jwks_url";
-                return refuse("issuer", message.to_owned());
-            }
-            if let Err(error) = DocumentUrl::parse(&issuer.0) {
-                let message = format!(
-                    "its keys are found below it, so it is an address ({error}); else set jwks_url, jwks_file or secret_file"
-                );
-                return refuse("issuer", message);
-            }
-            KeySource::Discovery
-        }
-        (Some(url), None, None) => KeySource::Url(url.to_string().into()),
-        (None, Some(file), None) => match read_key_set(&file.0) {
-            Ok(set) => KeySource::Fixed(Arc::new(set)),
-            Err(message) => {
-                section.problem("jwks_file", "its file", message);
-                return None;
-            }
-        },
-        (None, None, Some(file)) => match read_secret(&file.0, algorithms) {
-            Ok(set) => KeySource::Fixed(Arc::new(set)),
-            Err(message) => {
-                section.problem("secret_file", "its file", message);
-                return None;
-            }
-        },
-        (url, _, secret) => {
-            let (key, other) = match (url, secret) {
-                (Some(_), Some(_)) => ("secret_file", "jwks_url"),
-                (None, Some(_)) => ("secret_file", "jwks_file"),
-                (_, None) => ("jwks_file", "jwks_url"),
-            };
-            return refuse(key, format!("{other} is set, too: leave one of them out"));
-        }
-    };
-    Some((algorithms, keys))
-}
-
-fn read_key_set(file: &Path) -> Result<KeySet, String> {
-    let parsed = KeySet::parse(&read_file(file)?);
-    let parsed = parsed.map_err(|error| format!("{}: {error}", shown(file)))?;
-    for (at, reason) in parsed.skipped {
-        log::warn!("{}: key {at} is not used: {reason}", shown(file));
-    }
-    Ok(parsed.set)
-}
-
-/// Reads a secret; trims one line end, as editors and `echo` leave it.
-fn read_secret(file: &Path, algorithms: Algorithms) -> Result<KeySet, String> {
-    let mut secret = read_file(file)?;
-    for end in [b'\n', b'\r'] {
-        if secret.last() == Some(&end) {
-            secret.pop();
-        }
-    }
-    let needed = algorithms.iter().map(Algorithm::min_secret_bytes).max();
-    let needed = needed.unwrap_or_default();
-    if secret.len() < needed {
-        return Err(format!(
-            "{}: the secret has {} bytes; its algorithms need {needed} at least",
-            shown(file),
-            secret.len()
-        ));
-    }
-    KeySet::of_secret(secret).map_err(|error| format!("{}: {error}", shown(file)))
-}
-
-fn read_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let unreadable = |error: &dyn std::fmt::Display| format!("{}: {error}", shown(file));
-    let metadata = std::fs::metadata(file).map_err(|error| unreadable(&error))?;
-    if !metadata.is_file() {
-        return Err(unreadable(&"it is no file"));
-    }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(unreadable(&format!(
-            "it has more than {MAX_FILE_BYTES} bytes"
-        )));
-    }
-    let read = std::fs::read(file).map(Zeroizing::new);
-    read.map_err(|error| unreadable(&error))
-}
-
-fn shown(file: &Path) -> String {
-    source::shown_path(&file.to_string_lossy())
 }
 
 /// Reads the way to a claim: one name, or the list of the names on the way.

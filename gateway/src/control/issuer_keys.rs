@@ -348,8 +348,12 @@ impl Keeper {
             Some(made @ (_, true)) => made,
             Some(made @ (_, false)) if !url.is_https() => made,
             other if url.is_https() => {
-                let tls = load_tls().await;
-                let tls = tls.map_err(|message| Failure(FetchResult::Unreachable, message))?;
+                let tls = match &self.issuer.rules().tls {
+                    Some(tls) => tls.clone(),
+                    None => load_tls()
+                        .await
+                        .map_err(|message| Failure(FetchResult::Unreachable, message))?,
+                };
                 other.insert((Fetcher::new(Some(tls), self.timeout), true))
             }
             other => other.insert((Fetcher::new(None, self.timeout), false)),

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::auth::jwt::IssuerRules;
 use crate::config::header_edits::keys;
 use crate::config::reader::Effective;
 use crate::config::settings::Settings;
@@ -53,7 +52,7 @@ pub fn changed(before: &Settings, after: &Settings) -> Vec<String> {
     if before.store.url != after.store.url {
         paths.push("store.url".to_owned());
     }
-    paths.extend(changed_key_files(before, after));
+    paths.extend(changed_issuer_files(before, after));
     let (old, new) = (secrets(before), secrets(after));
     for (path, secret) in &new {
         // One that came or went differs by its path already.
@@ -79,31 +78,29 @@ pub fn changed(before: &Settings, after: &Settings) -> Vec<String> {
     paths
 }
 
-/// Files of issuers of tokens whose keys differ, by the paths of the settings that name them: the
-/// keys are not shown.
-fn changed_key_files(before: &Settings, after: &Settings) -> Vec<String> {
-    let keys_before = |name: &str| {
-        let mut issuers = before.issuers.iter();
-        issuers
-            .find(|issuer| *issuer.name == *name)
-            .map(|issuer| &issuer.keys)
-    };
+/// Files of issuers of tokens whose content differs, by the paths of the settings that name them:
+/// the content is not shown.
+fn changed_issuer_files(before: &Settings, after: &Settings) -> Vec<String> {
     let paths = by_path(&after.effective);
-    let path_of = |issuer: &IssuerRules| {
-        let file = |key| format!("jwt.issuers[{}].{key}", issuer.name);
-        ["jwks_file", "secret_file"]
-            .map(file)
+    let mut changed = Vec::new();
+    for issuer in &after.issuers {
+        let mut known = before.issuers.iter();
+        let Some(known) = known.find(|known| known.name == issuer.name) else {
+            continue;
+        };
+        let mut files = Vec::new();
+        if known.keys != issuer.keys {
+            files.extend(["jwks_file", "secret_file"]);
+        }
+        if known.tls != issuer.tls {
+            files.push("ca_file");
+        }
+        let named = files
             .into_iter()
-            .find(|path| paths.contains_key(path))
-    };
-    let differs =
-        |issuer: &&IssuerRules| keys_before(&issuer.name).is_some_and(|keys| *keys != issuer.keys);
-    after
-        .issuers
-        .iter()
-        .filter(differs)
-        .filter_map(path_of)
-        .collect()
+            .map(|key| format!("jwt.issuers[{}].{key}", issuer.name));
+        changed.extend(named.filter(|path| paths.contains_key(path)));
+    }
+    changed
 }
 
 /// One difference between settings.

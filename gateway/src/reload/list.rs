@@ -248,6 +248,7 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
     ("jwt.issuers.jwks_url", Applied),
     ("jwt.issuers.jwks_file", Applied),
     ("jwt.issuers.secret_file", Applied),
+    ("jwt.issuers.ca_file", Applied),
     ("jwt.issuers.algorithms", Applied),
     ("jwt.issuers.clock_skew", Applied),
     ("jwt.issuers.typ", Applied),

@@ -189,7 +189,7 @@ fn authorities_of_the_system() -> Result<RootCertStore, PemError> {
     if roots.is_empty() {
         return Err(PemError::new(
             Path::new("/etc/ssl/certs"),
-            "the system has no certificate authorities: set origin.tls.ca_file",
+            "the system has no certificate authorities: set ca_file",
         ));
     }
     Ok(roots)

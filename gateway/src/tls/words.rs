@@ -47,8 +47,7 @@ pub fn of_tls(error: &Error) -> String {
 pub fn of_certificate(why: &CertificateError) -> String {
     match why {
         CertificateError::UnknownIssuer => {
-            "no authority that is believed has issued it (origin.tls.ca_file, or those of the \
-             system)"
+            "no authority that is believed has issued it (its ca_file, or those of the system)"
                 .to_owned()
         }
         CertificateError::Expired => "it has expired".to_owned(),
@@ -88,7 +87,7 @@ pub fn of_certificate(why: &CertificateError) -> String {
         CertificateError::Other(other) => match other.0.downcast_ref::<webpki::Error>() {
             Some(webpki::Error::CaUsedAsEndEntity) => {
                 "it is an authority's own certificate (CA:TRUE); put this very certificate into \
-                 origin.tls.ca_file to believe it"
+                 its ca_file to believe it"
                     .to_owned()
             }
             Some(webpki::Error::UnsupportedCertVersion) => "it is not of version 3".to_owned(),
@@ -200,7 +199,7 @@ mod tests {
             (
                 certificate(CertificateError::Other(ca)),
                 "it is an authority's own certificate (CA:TRUE); put this very certificate into \
-                 origin.tls.ca_file to believe it",
+                 its ca_file to believe it",
             ),
             (
                 certificate(CertificateError::UnhandledCriticalExtension),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::certificates::Authority;
 use crate::rig::{SECRET, gateway};
 
 const KEY: &str =
@@ -21,6 +22,7 @@ fn files() -> tempfile::TempDir {
     let large = format!("{{\"keys\":[{KEY}],\"a\":\"{}\"}}", "a".repeat(300_000));
     let secret = "s3cret-that-nobody-may-see";
     for (name, content) in [
+        ("ca.pem", Authority::new().pem()),
         ("keys", format!("{{\"keys\":[{KEY}]}}")),
         ("private", format!("{{\"keys\":[{private}]}}")),
         ("empty", "{\"keys\":[]}".to_owned()),
@@ -105,6 +107,14 @@ fn an_issuer_that_cannot_work_is_refused_and_words_of_others_are_answered_with_o
         (with("jwks_file = \"html\""), "jwks_file", "{\"keys\""),
         (with("jwks_file = \"large\""), "jwks_file", "262144 bytes"),
         (with("jwks_file = \".\""), "jwks_file", "no file"),
+        (with("ca_file = \"/nowhere\""), "ca_file", "/nowhere"),
+        (with("ca_file = \"html\""), "ca_file", "no certificate"),
+        (
+            with("jwks_file = \"keys\"\nca_file = \"ca.pem\""),
+            "ca_file",
+            "not fetched",
+        ),
+        (with("ca_certs = \"ca.pem\""), "ca_certs", "written ca_file"),
         (
             with("secret_file = \"short\""),
             "secret_file",

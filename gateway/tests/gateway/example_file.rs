@@ -47,7 +47,7 @@ const SECTIONS: [&str; 24] = [
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 71] = [
+const EXAMPLES: [(&str, &str); 72] = [
     ("listen.public_url", r#""https://api.example.com""#),
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
@@ -85,6 +85,7 @@ const EXAMPLES: [(&str, &str); 71] = [
     ),
     ("jwt.issuers.jwks_file", r#""corp.jwks.json""#),
     ("jwt.issuers.secret_file", r#""corp.secret""#),
+    ("jwt.issuers.ca_file", r#""pair.crt""#),
     ("jwt.issuers.typ", r#"["at+jwt"]"#),
     ("jwt.issuers.max_lifetime", r#""1day""#),
     ("jwt.issuers.scopes_claim", r#""scope""#),

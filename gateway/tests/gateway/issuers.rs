@@ -11,6 +11,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
+use crate::certificates::{Authority, Relay};
 use crate::client::{exchange, get};
 use crate::jwt::{CORP_SECRET, bearer, of_corp, unsigned, with};
 use crate::metrics::Scrape;
@@ -292,6 +293,40 @@ fn keys_of_an_earlier_run_serve_while_the_provider_is_away() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn a_provider_is_believed_by_the_authority_of_its_issuer() {
+    let (ours, strangers) = (Authority::new(), Authority::new());
+    let signer = Signer::new("first");
+    let body = Arc::new(Mutex::new(signer.set()));
+    let inside = serve(&body);
+    let inside = inside.strip_prefix("http://").unwrap();
+    let inside = inside.strip_suffix("/keys").unwrap().parse().unwrap();
+    let relay = Relay::tls_server(ours.issue(&["localhost"]).server(), inside);
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("ca.pem"), strangers.pem()).unwrap();
+    let settings = format!(
+        "[[jwt.issuers]]\nname = \"login\"\nissuer = \"{ISSUER}\"\naudiences = [\"api\"]\n\
+         jwks_url = \"https://localhost:{}/keys\"\nca_file = \"ca.pem\"\n[[routes]]\nauth = [\"jwt\"]\n",
+        relay.address.port()
+    );
+    std::fs::write(path("gateway.toml"), settings).unwrap();
+    let authority = path("ca.pem");
+    let origin = Origin::hello();
+    let process = Process::start(directory, &origin.url(), &[]);
+    let code = || get(process.public, "/", &[&bearer(&signer.token())]).code_or_ok();
+    eventually("the certificate is refused", || {
+        let log = process.log();
+        log.contains("issuer login: cannot fetch its keys") && log.contains("its ca_file")
+    });
+    assert_eq!(code(), "keys_unavailable");
+    // Noticed like every other file of the settings.
+    std::fs::write(authority, ours.pem()).unwrap();
+    eventually("the new authority is believed", || code() == "ok");
+    let log = process.log();
+    assert!(log.contains("jwt.issuers[login].ca_file"), "{log}");
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn a_certificate_that_stands_in_the_file_itself_is_believed_by_its_dates_and_nam
         (
             &Authority::self_signed(&["localhost"], 2100),
             &own,
-            Some("put this very certificate into origin.tls.ca_file"),
+            Some("put this very certificate into its ca_file"),
         ),
     ] {
         assert_pinned(pair, file, cause);

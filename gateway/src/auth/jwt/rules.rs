@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::auth::jwt::algorithm::Algorithms;
 use crate::auth::jwt::json::Object;
 use crate::auth::jwt::key_set::KeySet;
+use crate::tls::origin::OriginTls;
 
 /// Settings of an issuer.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +43,9 @@ pub struct IssuerRules {
     pub forward_claims: Vec<(HeaderName, ClaimPath)>,
     /// Where the keys come from.
     pub keys: KeySource,
+    /// TLS to the servers of published keys, by authorities of its own; `None` means by those of the
+    /// system.
+    pub tls: Option<OriginTls>,
     /// Time after which published keys are fetched again.
     pub refresh: Duration,
     /// Shortest time between fetches that tokens with an unknown key cause.

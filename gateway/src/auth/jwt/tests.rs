@@ -40,6 +40,7 @@ fn rules(signer: &Signer) -> IssuerRules {
         required_claims: Vec::new(),
         forward_claims: Vec::new(),
         keys: KeySource::Fixed(Arc::new(set)),
+        tls: None,
         refresh: Duration::from_hours(1),
         cooldown: Duration::from_secs(30),
         max_stale: Duration::from_hours(24),

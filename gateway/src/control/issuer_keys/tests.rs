@@ -121,6 +121,7 @@ pub(super) fn rules(issuer: &str, keys: KeySource) -> IssuerRules {
         required_claims: Vec::new(),
         forward_claims: Vec::new(),
         keys,
+        tls: None,
         refresh: Duration::from_hours(1),
         // So that no made-up key causes a second fetch within a test.
         cooldown: Duration::from_hours(24),
