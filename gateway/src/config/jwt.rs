@@ -197,11 +197,27 @@ fn read_path(section: &mut Reader, key: &str) -> Option<ClaimPath> {
     path
 }
 
+/// Reads `{ CLAIM = VALUES }`, or a list of `{ claim = PATH, values = VALUES }`.
 fn read_required(section: &mut Reader) -> Vec<RequiredClaim> {
-    let claims = section.take_names("required_claims");
-    let claims = claims.into_iter().map(|(claim, values)| RequiredClaim {
-        claim: ClaimPath::from(&*claim),
-        values: values.into_iter().map(String::into_boxed_str).collect(),
+    let key = "required_claims";
+    let claims: Vec<(Vec<String>, Vec<String>)> = if section.is_list(key) {
+        let rows = section.take_rows(key, ["claim", "values"]);
+        rows.into_iter()
+            .map(|[claim, values]| (claim, values))
+            .collect()
+    } else {
+        let names = section.take_names(key);
+        names
+            .into_iter()
+            .map(|(name, values)| (vec![name], values))
+            .collect()
+    };
+    let boxed = |texts: Vec<String>| texts.into_iter().map(String::into_boxed_str);
+    let claims = claims.into_iter().filter_map(|(claim, values)| {
+        // No reader takes an empty list.
+        let claim = ClaimPath::new(boxed(claim))?;
+        let values = boxed(values).collect();
+        Some(RequiredClaim { claim, values })
     });
     claims.collect()
 }

@@ -2,6 +2,8 @@
 //! effective values. A derived deserializer would stop at the first problem; an operator wants all
 //! of them.
 
+mod rows;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -296,14 +298,7 @@ impl Reader {
         };
         let mut names: Vec<(String, Vec<String>)> = Vec::with_capacity(table.len());
         for (name, value) in table {
-            let texts: Option<Vec<String>> = match value.kind {
-                ValueKind::Array(items) => items
-                    .into_iter()
-                    .map(|item| item.into_string().ok())
-                    .collect(),
-                _ => value.into_string().ok().map(|text| vec![text]),
-            };
-            match texts.filter(|texts| !texts.is_empty() && !name.is_empty()) {
+            match rows::texts_of(value).filter(|_| !name.is_empty()) {
                 Some(texts) => names.push((name, texts)),
                 None => {
                     let message = "each name in it has a text or a list of texts".to_owned();

@@ -164,6 +164,26 @@ fn an_issuer_that_cannot_work_is_refused_and_words_of_others_are_answered_with_o
             "a text or a list",
         ),
         (
+            with("required_claims = [\"tenant\"]"),
+            "required_claims",
+            "each in it is { claim = [\"text\"], values = [\"text\"] }",
+        ),
+        (
+            with("required_claims = [{ claim = \"tenant\" }]"),
+            "required_claims",
+            "each in it is { claim",
+        ),
+        (
+            with("required_claims = [{ claim = [], values = [\"a\"] }]"),
+            "required_claims",
+            "each in it is { claim",
+        ),
+        (
+            with("required_claims = [{ claim = \"a\", values = \"a\", any = \"a\" }]"),
+            "required_claims",
+            "each in it is { claim",
+        ),
+        (
             forward("X-Consumer-Id"),
             "forward_claims",
             "only the gateway sets",

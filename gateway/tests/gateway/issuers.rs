@@ -338,7 +338,8 @@ fn a_token_is_explained_from_standard_input() {
     let signer = Signer::new("first");
     let file = format!(
         "[[jwt.issuers]]\nname = \"corp\"\nissuer = \"https://corp.example/\"\naudiences = [\"api\"]\nsecret_file = \"corp.secret\"\n\
-         consumer_claim = \"client_id\"\nrequired_claims = {{ tenant = [\"a\"] }}\nforward_claims = {{ X-User-Email = \"email\" }}\n\
+         consumer_claim = \"client_id\"\nrequired_claims = [\n\
+         {{ claim = \"tenant\", values = [\"a\"] }}, {{ claim = [\"realm_access\", \"roles\"], values = \"api\" }}]\nforward_claims = {{ X-User-Email = \"email\" }}\n\
          [[jwt.issuers]]\nname = \"login\"\nissuer = \"{ISSUER}\"\naudiences = [\"api\"]\njwks_url = \"{url}\"\n"
     );
     std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
@@ -363,7 +364,8 @@ fn a_token_is_explained_from_standard_input() {
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         (output.status.code(), said)
     };
-    let good = json!({ "tenant": "a", "client_id": "acme", "scope": "read write", "email": "é@b" });
+    let roles = json!({ "roles": ["api", "web"] });
+    let good = json!({ "tenant": "a", "realm_access": roles, "client_id": "acme", "scope": "read write", "email": "é@b" });
     let (code, said) = verify(&format!("Bearer {}\n", of_corp(&good)));
     assert_eq!(code, Some(0), "{said}");
     for line in [
@@ -376,7 +378,7 @@ fn a_token_is_explained_from_standard_input() {
         assert!(said.lines().any(|shown| shown == line), "{line}: {said}");
     }
     let of = |claims: Value| of_corp(&claims);
-    let token = of(json!({ "tenant": "a" }));
+    let token = of(json!({ "tenant": "a", "realm_access": roles }));
     let (code, said) = verify(&token);
     assert!(
         code == Some(0) && said.contains("refused with consumer_unknown"),
@@ -391,7 +393,14 @@ fn a_token_is_explained_from_standard_input() {
             of(json!({ "tenant": "a", "aud": "other" })),
             "here: \"api\"",
         ),
-        (of(json!({})), "here: tenant = [\"a\"]"),
+        (
+            of(json!({ "realm_access": roles })),
+            "here: tenant = [\"a\"]",
+        ),
+        (
+            of(json!({ "tenant": "a", "roles": ["api"] })),
+            "realm_access → roles = [\"api\"]",
+        ),
         (
             of(json!({ "iss": "https://corp.example" })),
             "here: \"https://corp.example/\", \"https://login",

@@ -458,10 +458,16 @@ fn claims_become_the_identity_of_the_caller() {
     let rich = IssuerRules {
         scopes_claim: Some(path(&["realm_access", "roles"])),
         consumer_claim: Some("client_id".into()),
-        required_claims: vec![RequiredClaim {
-            claim: "tenant".into(),
-            values: vec!["a".into(), "7".into(), "true".into()],
-        }],
+        required_claims: vec![
+            RequiredClaim {
+                claim: "tenant".into(),
+                values: vec!["a".into(), "7".into(), "true".into()],
+            },
+            RequiredClaim {
+                claim: path(&["realm_access", "roles"]),
+                values: vec!["read".into()],
+            },
+        ],
         forward_claims: vec![
             (name("x-user-email"), "email".into()),
             (name("x-user-plan"), path(&["app", "plan"])),
@@ -516,6 +522,16 @@ fn claims_become_the_identity_of_the_caller() {
         ),
         (
             json!({"tenant": {"a": "a"}}),
+            Some(TokenFault::RequiredClaim),
+            None,
+        ),
+        (
+            json!({"realm_access": {"roles": ["write"]}}),
+            Some(TokenFault::RequiredClaim),
+            None,
+        ),
+        (
+            json!({"realm_access": {}, "roles": ["read"], "realm_access.roles": ["read"]}),
             Some(TokenFault::RequiredClaim),
             None,
         ),
