@@ -6,6 +6,7 @@ use actix_http::header::{self, HeaderName, HeaderValue};
 use crate::auth::api_key;
 use crate::auth::demand::Denial;
 use crate::auth::jwt::TokenFault;
+use crate::auth::key_source::split_scheme;
 use crate::auth::key_sources::Credentials;
 use crate::keys::{MalformedKey, Prefix, token};
 
@@ -196,7 +197,7 @@ impl Cause {
             .get(header::AUTHORIZATION)
             .filter(|_| sources.read_authorization());
         match line {
-            Some(line) if line.as_bytes().trim_ascii().contains(&b' ') => Self::OtherScheme,
+            Some(line) if has_credential(line) => Self::OtherScheme,
             Some(line) if is_scheme(line) => Self::OtherScheme,
             Some(_) => Self::NoScheme,
             None if OTHER_HEADERS.iter().any(|name| headers.contains_key(name)) => {
@@ -220,6 +221,12 @@ impl Cause {
 fn is_quoted(credentials: &Credentials<'_>) -> bool {
     let found = credentials.find();
     found.is_ok_and(|found| api_key::is_quoted(&found.token))
+}
+
+/// Whether the line is a scheme with a credential after it.
+fn has_credential(line: &HeaderValue) -> bool {
+    let (_, credential) = split_scheme(line.as_bytes().trim_ascii());
+    credential.is_some()
 }
 
 /// Whether the line is a scheme without a credential.

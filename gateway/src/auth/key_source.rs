@@ -310,10 +310,24 @@ impl fmt::Display for KeySource {
     }
 }
 
-/// Decodes the `user:password` of a `Basic` credential.
+/// Decodes the credential in a line of `Authorization` if it is base64, as with `Basic`.
 #[must_use]
-pub fn decode_basic(line: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    of_scheme(line, "basic").and_then(from_base64)
+pub fn decode_credential(line: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (_, credential) = split_scheme(line);
+    credential.and_then(from_base64)
+}
+
+/// Splits a line of `Authorization` into its scheme and what follows the white space after that.
+/// RFC 9110, section 11.4, has spaces there; origins take tabs, too.
+#[must_use]
+pub fn split_scheme(line: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match line.iter().position(|byte| matches!(byte, b' ' | b'\t')) {
+        Some(end) => {
+            let (scheme, rest) = line.split_at(end);
+            (scheme, Some(rest.trim_ascii()))
+        }
+        None => (line, None),
+    }
 }
 
 /// Decodes the keys among the subprotocols that a WebSocket client offers in a header line.
@@ -341,11 +355,10 @@ fn credential<'r>(headers: &'r HeaderMap, scheme: &str) -> Result<Option<&'r [u8
 }
 
 fn of_scheme<'r>(line: &'r [u8], scheme: &str) -> Option<&'r [u8]> {
-    let end = line.iter().position(|byte| *byte == b' ');
-    let (found, rest) = line.split_at(end.unwrap_or(line.len()));
+    let (found, credential) = split_scheme(line);
     found
         .eq_ignore_ascii_case(scheme.as_bytes())
-        .then(|| rest.trim_ascii_start())
+        .then(|| credential.unwrap_or_default())
 }
 
 fn in_basic<'r>(credential: &[u8]) -> Result<Presented<'r>, Denial> {

@@ -2,7 +2,7 @@
 
 use actix_http::header::{self, HeaderName, HeaderValue};
 
-use crate::auth::key_source::{decode_basic, decode_subprotocols};
+use crate::auth::key_source::{decode_credential, decode_subprotocols};
 use crate::keys::spellings::any_reading;
 use crate::keys::{KeyTable, Prefix, token};
 
@@ -32,8 +32,8 @@ impl<'a> PresentedKey<'a> {
         }
     }
 
-    /// Whether the header contains a key, plain, [escaped](crate::keys::spellings), as a part of a
-    /// `Basic` credential or as an encoded subprotocol.
+    /// Whether the header contains a key, plain, [escaped](crate::keys::spellings), in the
+    /// base64 of a credential of any scheme, such as `Basic`, or as an encoded subprotocol.
     #[must_use]
     pub fn is_in(&self, name: &HeaderName, value: &HeaderValue) -> bool {
         let is_name = |key: &memchr::memmem::Finder<'_>| {
@@ -42,13 +42,13 @@ impl<'a> PresentedKey<'a> {
         let (is_name, value) = (self.key.as_ref().is_some_and(is_name), value.as_bytes());
         is_name
             || self.is_in_value(value)
-            || *name == header::AUTHORIZATION && self.is_in_basic(value)
+            || *name == header::AUTHORIZATION && self.is_in_credential(value)
             || *name == header::SEC_WEBSOCKET_PROTOCOL
                 && decode_subprotocols(value).any(|key| self.is_in_value(&key))
     }
 
-    fn is_in_basic(&self, value: &[u8]) -> bool {
-        let decoded = decode_basic(value);
+    fn is_in_credential(&self, value: &[u8]) -> bool {
+        let decoded = decode_credential(value);
         decoded.is_some_and(|pair| {
             pair.split(|byte| *byte == b':')
                 .any(|part| self.is_in_value(part))
@@ -76,10 +76,48 @@ fn is_in_text(key: &memchr::memmem::Finder<'_>, text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use base64::Engine as _;
-    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
     use super::*;
     use crate::keys::PlainKey;
+
+    #[test]
+    fn keys_are_found_in_the_base64_of_every_scheme() {
+        let prefix = Prefix::default();
+        let own = PlainKey::generate(&prefix).unwrap();
+        let (own, foreign) = (own.expose(), "sk-live/ABCDEF0123456789+x");
+        let keys = KeyTable::new();
+        let presented = PresentedKey::new(&prefix, &keys, Some(foreign.as_bytes()));
+        for key in [own, foreign] {
+            for pair in [format!("{key}:"), format!("api:{key}"), key.to_owned()] {
+                let encoded = BASE64_STANDARD.encode(&pair);
+                let for_urls = BASE64_URL_SAFE_NO_PAD.encode(&pair);
+                for (line, found) in [
+                    (format!("Basic {encoded}"), true),
+                    (format!("bASIC {encoded}"), true),
+                    (format!("Basic\t{encoded}"), true),
+                    (format!("Basic \t  {encoded}"), true),
+                    (format!("Basic {for_urls}"), true),
+                    (format!("Token {encoded}"), true),
+                    (format!("Negotiate\t{for_urls}"), true),
+                    (
+                        format!("Basic {}", BASE64_STANDARD.encode("alice:hunter2")),
+                        false,
+                    ),
+                    (
+                        format!("Negotiate {}", BASE64_STANDARD.encode([0; 64])),
+                        false,
+                    ),
+                    ("Basic".to_owned(), false),
+                    (String::new(), false),
+                ] {
+                    let value = HeaderValue::from_str(&line).unwrap();
+                    let is_in = presented.is_in(&header::AUTHORIZATION, &value);
+                    assert_eq!(is_in, found, "{line:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn keys_are_found_in_whatever_header_they_stand() {

@@ -74,6 +74,8 @@ fn a_key_is_found_in_its_place_alone() {
     for (source, lines, query, wanted) in [
         ("bearer", vec![], "", "none"),
         ("bearer", one("authorization", "bEARER   k"), "", "k"),
+        ("bearer", one("authorization", "Bearer\tk"), "", "k"),
+        ("bearer", one("authorization", "Bearer \t k"), "", "k"),
         ("bearer", one("authorization", "Bearer"), "", ""),
         ("bearer", one("authorization", "ApiKey k"), "", "none"),
         ("bearer", one("x-api-key", "k"), "bearer=k", "none"),
@@ -93,6 +95,12 @@ fn a_key_is_found_in_its_place_alone() {
         ("scheme:ApiKey", one("authorization", "ApiKeyk"), "", "none"),
         ("basic", one("authorization", &basic("k:")), "", "k"),
         ("basic", one("authorization", &basic(":k")), "", "k"),
+        (
+            "basic",
+            one("authorization", &basic("k:").replace(' ', "\t")),
+            "",
+            "k",
+        ),
         (
             "basic",
             one("authorization", &basic("api:k:l")),
