@@ -190,12 +190,12 @@ pub(super) fn refuse_claims_in_headers<'s>(
     }
 }
 
-/// Refuses values with a secret of an origin in them. `shapes` are those of the routes, `secrets` all
-/// secrets of origins.
+/// Refuses values with one of `secrets` in them, and says `why`. `shapes` are those of the routes.
 pub(super) fn refuse_secrets_in_headers<'s>(
     reader: &mut Reader,
     shapes: impl Iterator<Item = Option<&'s Shape>>,
     secrets: impl Iterator<Item = &'s Secret>,
+    why: &str,
 ) {
     let shaped = shapes.enumerate();
     let shaped = shaped.filter_map(|(index, shape)| Some((index, shape?)));
@@ -214,10 +214,7 @@ pub(super) fn refuse_secrets_in_headers<'s>(
             for (name, value) in &edits.set {
                 if finder.is_in(value.as_bytes()) {
                     let path = format!("routes[{index}].{}.{name}", keys(edited).0);
-                    let message = "the value has a secret of an origin in it: every origin gets its own in x-shared-secret";
-                    reader
-                        .problems()
-                        .add(&path, "the routes", message.to_owned());
+                    reader.problems().add(&path, "the routes", why.to_owned());
                 }
             }
         }

@@ -234,10 +234,14 @@ impl Settings {
         let of_upstreams = upstreams.iter().filter_map(UpstreamSettings::own_secret);
         let secrets = shared_secret.into_iter().chain(of_upstreams);
         let shapes = routes.iter().map(|route| route.shape.as_deref());
-        refuse_secrets_in_headers(reader, shapes, secrets);
+        let of_origin = "the value has a secret of an origin in it: every origin gets its own in x-shared-secret";
+        refuse_secrets_in_headers(reader, shapes.clone(), secrets, of_origin);
+        let tokens = admin.tokens.iter().map(|token| &token.secret);
+        let of_admin =
+            "the value has an admin token in it, with which whoever gets it could change keys";
+        refuse_secrets_in_headers(reader, shapes.clone(), tokens, of_admin);
         let claims = issuers.iter().flat_map(IssuerRules::headers_of_claims);
         let claims: Vec<&HeaderName> = claims.collect();
-        let shapes = routes.iter().map(|route| route.shape.as_deref());
         refuse_claims_in_headers(reader, shapes.clone(), &claims);
         own.refuse_headers_of_others(reader, shapes, claims.into_iter());
         if let Some(origin) = &origin {

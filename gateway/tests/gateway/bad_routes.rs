@@ -3,6 +3,9 @@
 use crate::bad_input::refused;
 use crate::rig::SECRET;
 
+/// A token of the admin API.
+const ADMIN_TOKEN: &str = "bad-routes-2c7f51d07be84a63";
+
 #[test]
 fn a_secret_of_an_upstream_is_its_own_and_a_good_one() {
     let upstream = |name: &str, more: &str| {
@@ -177,6 +180,20 @@ fn headers_that_a_route_cannot_edit_are_named_with_the_reason() {
             "has a secret of an origin in it",
         ),
         (
+            route(&format!(
+                "set_request_headers = {{ X-A = \"Bearer {ADMIN_TOKEN}\" }}"
+            )),
+            "routes[0].set_request_headers.x-a",
+            "has an admin token in it",
+        ),
+        (
+            route(&format!(
+                "set_response_headers = {{ X-A = \"{ADMIN_TOKEN}\" }}"
+            )),
+            "routes[0].set_response_headers.x-a",
+            "has an admin token in it",
+        ),
+        (
             route("set_request_headers = { X-A = \"1\", x-a = \"2\" }"),
             "routes[0].set_request_headers.",
             "twice",
@@ -192,11 +209,17 @@ fn headers_that_a_route_cannot_edit_are_named_with_the_reason() {
             "this is a table of texts",
         ),
     ] {
-        let (code, said) = refused(&file, &[("SHARED_SECRET", SECRET)], &["check"]);
+        let (code, said) = refused(
+            &file,
+            &[("SHARED_SECRET", SECRET), ("ADMIN_TOKEN", ADMIN_TOKEN)],
+            &["check"],
+        );
         let line = said.lines().find(|line| line.contains(path));
         let line = line.unwrap_or_else(|| panic!("{file}: {said}"));
         assert!(code == 2 && line.contains(part), "{file}: {line}");
-        assert!(!said.contains(SECRET) && !said.contains(own_key), "{said}");
+        for secret in [SECRET, ADMIN_TOKEN, own_key] {
+            assert!(!said.contains(secret), "{said}");
+        }
     }
 }
 
