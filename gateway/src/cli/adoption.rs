@@ -92,11 +92,11 @@ fn print(report: &AdoptionReport, streams: &mut Streams<'_>) -> io::Result<()> {
 }
 
 fn print_route(of_route: &AdoptionOfRoute, streams: &mut Streams<'_>) -> io::Result<()> {
-    let (route, requests) = (&of_route.route, grouped(of_route.requests()));
+    let (route, requests) = (&of_route.route, of_requests(of_route.requests()));
     let (good, refused) = (grouped(of_route.good), grouped(of_route.refused));
     writeln!(
         streams.out,
-        "\nroute {route}: {requests} requests, {good} with a good credential, {refused} without"
+        "\nroute {route}: {requests}, {good} with a good credential, {refused} without"
     )?;
     if of_route.callers.is_empty() {
         return Ok(());
@@ -150,13 +150,17 @@ fn print_route(of_route: &AdoptionOfRoute, streams: &mut Streams<'_>) -> io::Res
     }
 }
 
+/// A number of requests in words.
+fn of_requests(number: u64) -> String {
+    let unit = if number == 1 { "request" } else { "requests" };
+    format!("{} {unit}", grouped(number))
+}
+
 /// Says what would happen if the route took `"observe"` out of its `auth`.
 fn next_step(of_route: &AdoptionOfRoute) -> String {
-    let requests = grouped(of_route.requests());
+    let requests = of_requests(of_route.requests());
     if of_route.refused == 0 {
-        return format!(
-            "none of {requests} requests would be refused: take \"observe\" out of its `auth`"
-        );
+        return format!("none of {requests} would be refused: take \"observe\" out of its `auth`");
     }
     // Rounded up, so that some are never none.
     let share = of_route
@@ -164,7 +168,7 @@ fn next_step(of_route: &AdoptionOfRoute) -> String {
         .saturating_mul(1_000)
         .div_ceil(of_route.requests().max(1));
     format!(
-        "{} of {requests} requests ({}.{} %) would be refused, were `auth = [\"key\"]` in force; give those above a key, or mend theirs",
+        "{} of {requests} ({}.{} %) would be refused, were `auth = [\"key\"]` in force; give those above a key, or mend theirs",
         grouped(of_route.refused),
         share / 10,
         share % 10
@@ -179,6 +183,8 @@ mod tests {
     fn the_next_step_follows_from_the_counts() {
         for (good, refused, said) in [
             (1_500, 0, "none of 1,500 requests would be refused"),
+            (1, 0, "none of 1 request would be refused"),
+            (0, 1, "1 of 1 request (100.0 %)"),
             (1_500, 1, "1 of 1,501 requests (0.1 %) would be refused"),
             (0, 3, "3 of 3 requests (100.0 %) would be refused"),
             (

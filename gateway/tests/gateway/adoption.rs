@@ -133,7 +133,7 @@ fn the_report_names_who_comes_without_a_good_key_and_no_secret() {
     for line in [
         "route orders: 13 requests, 4 with a good credential, 9 without",
         "  orders: 9 of 13 requests (69.3 %) would be refused, were `auth = [\"key\"]` in force",
-        "  ready: none of 1 requests would be refused",
+        "  ready: none of 1 request would be refused",
     ] {
         assert!(shown.contains(line), "{line}: {shown}");
     }
