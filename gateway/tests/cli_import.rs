@@ -39,6 +39,8 @@ enum Cli {
 struct Shell {
     directory: TempDir,
     store: Store,
+    /// Names of the routes of the settings.
+    routes: Vec<String>,
 }
 
 /// How a command ended.
@@ -59,6 +61,7 @@ impl Shell {
         Self {
             store: Store::open(&url.parse().unwrap()).await.unwrap(),
             directory,
+            routes: Vec::new(),
         }
     }
 
@@ -101,7 +104,7 @@ impl Shell {
         );
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let context = &mut Context {
-            routes: &[],
+            routes: &self.routes,
             store: &self.store,
             prefix: &prefix,
             stamp: &stamp,
@@ -323,6 +326,45 @@ async fn bad_lines_are_told_by_number_and_nothing_is_imported() {
         "{summary}"
     );
     assert_eq!(summary["problems"][1]["line"], 4);
+}
+
+#[tokio::test]
+async fn a_line_with_a_route_that_the_settings_do_not_have_is_told_by_number() {
+    let lines = [
+        ("a", ""),
+        ("b", "orders"),
+        ("c", "orders;billing"),
+        ("d", "typo"),
+    ]
+    .map(|(consumer, routes)| {
+        let digest = KeyDigest::of(consumer.as_bytes()).to_hex();
+        format!("{consumer},{digest},{routes}")
+    });
+    let csv = format!("consumer,sha256,key_allowed_routes\n{}\n", lines.join("\n"));
+    for (routes, told) in [
+        (&["orders", "billing"][..], &["line 5: "][..]),
+        (&["orders"], &["line 4: ", "line 5: "]),
+        // Without routes in the settings it is not known what is missing.
+        (&[], &[]),
+    ] {
+        let shell = Shell {
+            routes: routes.iter().map(|route| (*route).to_owned()).collect(),
+            ..Shell::new().await
+        };
+        let file = shell.file("keys.csv", &csv);
+        let ended = shell.run(&["import", &file]).await;
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(ended.out.contains("added 4 keys"), "{ended:?}");
+        let said: Vec<&str> = ended.err.lines().collect();
+        assert_eq!(said.len(), told.len(), "{ended:?}");
+        for (said, told) in said.iter().zip(told) {
+            assert!(
+                said.contains(told) && said.contains("a route of the key"),
+                "{said}"
+            );
+        }
+        assert!(!ended.err.contains("typo"), "{ended:?}");
+    }
 }
 
 #[tokio::test]

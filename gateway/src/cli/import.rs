@@ -28,7 +28,7 @@ use crate::import::reading::{BadLine, Counted, ReadError, Rows};
 use crate::import::seen::{Line, SeenLines};
 use crate::import::spool::Spool;
 use crate::import::{csv, jsonl, kong, nginx_map};
-use crate::keys::{BucketName, Prefix};
+use crate::keys::{BucketName, Prefix, RouteName};
 use crate::store::{ImportConflict, Stamp, Store, TransferRow, Verdict};
 
 /// Import consumers and keys from CSV, JSON lines, Kong's declarative file or nginx maps.
@@ -106,6 +106,7 @@ pub async fn run(
         arguments,
         store: context.store,
         stamp: context.stamp,
+        routes: context.routes,
         summary: Summary::default(),
     };
     let outcome = import.run(context.prefix).await;
@@ -125,6 +126,7 @@ struct Import<'i> {
     arguments: ImportArguments,
     store: &'i Store,
     stamp: &'i Stamp,
+    routes: &'i [String],
     summary: Summary,
 }
 
@@ -229,7 +231,12 @@ impl Import<'_> {
     fn compare(&mut self, row: TransferRow, seen: &mut SeenLines) -> Option<TransferRow> {
         self.summary.lines += 1;
         match seen.take(&row) {
-            Ok(Line::New) => return Some(row),
+            Ok(Line::New) => {
+                if self.names_unknown_route(&row) {
+                    self.summary.unknown_route(row.line);
+                }
+                return Some(row);
+            }
             Ok(Line::Repeated) => self.summary.already += 1,
             Err(_) if self.arguments.on_duplicate == OnDuplicate::Skip => self.summary.skipped += 1,
             Err(reason) => self.summary.bad(BadLine {
@@ -238,6 +245,16 @@ impl Import<'_> {
             }),
         }
         None
+    }
+
+    /// Whether the key of a line may be used on a route that these settings do not have.
+    fn names_unknown_route(&self, row: &TransferRow) -> bool {
+        let named = row
+            .key
+            .iter()
+            .flat_map(|key| key.attributes.allowed_routes.iter());
+        let is_known = |name: &str| self.routes.iter().any(|route| route == name);
+        !self.routes.is_empty() && named.map(RouteName::as_str).any(|name| !is_known(name))
     }
 
     /// Compares a batch with the store and spools the new rows.

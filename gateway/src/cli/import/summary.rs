@@ -32,6 +32,9 @@ pub(super) struct Summary {
     pub(super) bad_lines: u64,
     /// The first bad lines.
     problems: Vec<BadLineView>,
+    /// Lines with a key that may be used on a route which the settings do not have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown_routes: Vec<u64>,
     /// Contents of the file that are not imported.
     not_taken: Vec<String>,
 }
@@ -48,6 +51,13 @@ impl Summary {
         self.bad_lines += 1;
         if self.problems.len() < TOLD_IN_FULL {
             self.problems.push(BadLineView { line, reason });
+        }
+    }
+
+    /// Notes a line with a key that names a route which the settings do not have.
+    pub(super) fn unknown_route(&mut self, line: u64) {
+        if self.unknown_routes.len() < TOLD_IN_FULL {
+            self.unknown_routes.push(line);
         }
     }
 
@@ -74,6 +84,11 @@ impl Summary {
         match self.bad_lines - self.problems.len() as u64 {
             0 => {}
             more => streams.remark(format_args!("… and {more} more bad lines")),
+        }
+        for line in &self.unknown_routes {
+            streams.remark(format_args!(
+                "line {line}: a route of the key is none of these settings; the key admits nobody there until one has that name"
+            ));
         }
         for what in &self.not_taken {
             streams.remark(format_args!("not taken: {what}"));
