@@ -50,7 +50,7 @@ use self::{
 };
 use crate::{
     front::client_stream::{ClientControl, ClientFault, ClientSocket, ClientStream},
-    wire::{alarm::Alarm, clock::in_one_reading, room::with_spare},
+    wire::{alarm::Alarm, clock::in_one_reading, room::with_spare, turn::OthersFirst},
 };
 
 /// How long a connection may take to end once nothing more is to be written, with the time in which
@@ -110,6 +110,8 @@ pub struct Dispatcher<S, H: Handler> {
     /// Bytes that were read and not taken by the codec.
     input: BytesMut,
     output: Output,
+    /// Before the first write of what is gathered.
+    others_first: OthersFirst,
     closing: Alarm,
     _connection: H::Connection,
 }
@@ -138,6 +140,7 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             is_aborted: false,
             input: BytesMut::new(),
             output: Output::default(),
+            others_first: OthersFirst::default(),
             closing: Alarm::default(),
             _connection: handler.connected(),
             handler,
@@ -156,12 +159,18 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
                 // The next request may be here already.
                 self.decode(cx);
             }
+            if self.output.len() > 0 && self.others_first.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
             if let Some((length, status)) = self.output.whole_answer() {
                 self.client.expect_answer(length, status);
             }
             let written = match self.output.poll_write(&mut self.client, cx) {
                 Poll::Pending => Moved::No,
-                Poll::Ready(Ok(moved)) => moved,
+                Poll::Ready(Ok(moved)) => {
+                    self.others_first.reset();
+                    moved
+                }
                 // Nobody is there to be told anything.
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
             };

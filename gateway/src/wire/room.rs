@@ -10,7 +10,7 @@ const LENT_BYTES: usize = 16 * 1024;
 const MOST_KEPT_BYTES: usize = 128 * 1024;
 /// How many connections of a worker may write at once without room being made for them: as many as
 /// wait for their clients.
-const LENT_AT_ONCE: usize = 16;
+const LENT_AT_ONCE: usize = 64;
 
 thread_local! {
     static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };

@@ -31,7 +31,7 @@ use crate::{
         origin_stream::OriginControl,
         plain_answer::{PlainFn, PlainHead},
     },
-    wire::{clock::now, room::with_spare},
+    wire::{clock::now, room::with_spare, turn::OthersFirst},
 };
 
 /// How much of a long head is read at once, after its first piece.
@@ -90,6 +90,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Link<Io> {
         config: &ServiceConfig,
         plain: &PlainFn<'_>,
     ) -> Result<Asked<Io>, SendRequestError> {
+        OthersFirst::default().await;
         let mut unsent = head.bytes();
         poll_fn(|cx| poll_send(&mut self.io, &mut unsent, cx))
             .await
