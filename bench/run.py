@@ -211,6 +211,8 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
     environment = {"SHARED_SECRET": SECRET, "DATABASE_URL": f"sqlite://{folder}/gateway.db"}
     # Makes the store.
     subprocess.run([gateway, "import", "--format", "jsonl", os.devnull], env=environment, check=True, stdout=subprocess.DEVNULL)
+    # Keys and tokens stand for this one.
+    subprocess.run([gateway, "consumers", "create", "bench", "--custom-id", "bench"], env=environment, check=True, stdout=subprocess.DEVNULL)
     made = subprocess.run(
         [gateway, "keys", "create", "--consumer", "bench", "--json"], env=environment, capture_output=True, text=True
     )
