@@ -2,6 +2,7 @@
 //! plane never waits for it.
 
 pub mod issuer_keys;
+mod limit_resets;
 
 use std::convert::Infallible;
 use std::io;
@@ -245,6 +246,7 @@ impl Duties {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
                 never = supervise("announcing this gateway", async || announce(&opened, &presence, &status, generations.clone()).await) => match never {},
                 never = supervise("counting the gateways", async || count_gateways(&opened, &limits, &policy).await) => match never {},
+                never = supervise("following resets of limits", async || limit_resets::follow(&opened, &policy, &status).await) => match never {},
                 never = supervise("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
                 never = supervise("deleting rows beyond their retention", async || prune(&opened, settings.keep).await) => match never {},
                 never = supervise("looking for unused keys", async || attend_unused(&opened, &sizes).await) => match never {},

@@ -65,6 +65,7 @@ pub use journal::{ACTIONS, Actor, Stamp};
 pub use key_rule::{InvalidUnusedAction, KeyRule, KeyRuleEdit, UnusedAction};
 pub use keys::{CreatedKey, KeyStateChange, NewEnd, NewKey, Owner};
 pub use leaks::{InvalidLeakPolicy, Leak, LeakAction, LeakOutcome, LeakPolicy};
+pub use limits::{LimitParty, LimitReset};
 pub use listing::{After, ConsumerFilter, KeyFilter};
 pub use plans::{ImportedPlans, NewPlan, StoredPlan};
 pub use quotas::{QuotaChanges, QuotaEdit, QuotaOwner};

@@ -30,6 +30,7 @@ mod store_contract {
     pub(crate) mod key_rules;
     pub(crate) mod keys;
     pub(crate) mod leaks;
+    pub(crate) mod limit_resets;
     pub(crate) mod listing;
     pub(crate) mod making;
     pub(crate) mod plans;
@@ -121,6 +122,8 @@ on_every_database! {
     audit:
         it_tells_who_did_what_when_and_from_where,
         it_is_read_page_by_page_and_by_filter;
+    limit_resets:
+        a_reset_is_told_to_every_gateway_once;
     quotas:
         a_batch_of_quotas_counts_once_and_gateways_see_each_others,
         many_subjects_are_written_at_once_and_read_in_order,

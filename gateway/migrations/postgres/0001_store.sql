@@ -383,6 +383,17 @@ CREATE TABLE idempotency_keys (
 
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
 
+-- Resets of rate limits by operators, for gateways, which count in their memory. Kept as long as the
+-- change that tells of it.
+CREATE TABLE limit_resets (
+    revision BIGINT NOT NULL PRIMARY KEY,
+    consumer_id TEXT COLLATE "C" NOT NULL,
+    -- NULL where those of the consumer were reset.
+    key_id TEXT COLLATE "C",
+    -- Name of the limit; NULL for all.
+    limit_name TEXT COLLATE "C"
+);
+
 -- Use of quotas by subject and period. No foreign key: use outlives its subject.
 CREATE TABLE quota_use (
     -- Name of the quota, and the kind of its periods: a quota whose kind changes is counted anew.

@@ -2,6 +2,7 @@
 //! this gateway counts it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::Method;
@@ -14,14 +15,17 @@ use crate::admin::find;
 use crate::admin::problem::Problem;
 use crate::keys::allowance::{LimitName, window_text};
 use crate::keys::{ConsumerId, KeyId, UnixMillis};
-use crate::limits::{By, Holder, LimitUse, OfRoute, StoredHolder};
+use crate::limits::{By, Holder, LimitUse, OfRoute};
 use crate::pipeline::Policy;
-use crate::store::{Store, StoredConsumer, StoredKey, StoredPlan};
+use crate::store::{StoredConsumer, StoredKey};
 use crate::views::schemas;
 
 const TAG: &str = "limits";
 
-const RESET: &str = "As if nothing had been used; with `name`, of that limit alone. Of this gateway only: others count for themselves.";
+const RESET: &str = "As if nothing had been used; with `name`, of that limit alone. Every gateway makes it, within a second.";
+
+/// Longest wait until this gateway has made a reset, before it says what is used.
+const RESET_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The operations on limits.
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -117,68 +121,49 @@ impl Body for Reset {
 
 async fn of_consumer(call: Call<ConsumerId, (), ()>) -> Answered {
     let consumer = find::consumer(&call.store, &call.path).await?;
-    let plan = plan(&call.store, &consumer).await?;
-    show(call.policy()?, holder(&consumer, plan.as_ref(), None))
+    let party = call.store.with_plan(consumer, None).await?;
+    show(call.policy()?, party.holder())
 }
 
 async fn of_key(call: Call<KeyId, (), ()>) -> Answered {
     let key = find::key(&call.store, &call.path).await?;
     let consumer = find::consumer(&call.store, &key.consumer).await?;
-    let plan = plan(&call.store, &consumer).await?;
-    show(call.policy()?, holder(&consumer, plan.as_ref(), Some(&key)))
+    let party = call.store.with_plan(consumer, Some(key)).await?;
+    show(call.policy()?, party.holder())
 }
 
 async fn reset_of_consumer(call: Call<ConsumerId, (), Reset>) -> Answered {
     let consumer = find::consumer(&call.store, &call.path).await?;
-    let name = call.body.name.as_ref().map(LimitName::as_str);
-    call.store
-        .record_limit_reset(&consumer.id, None, name, &call.stamp)
-        .await?;
-    let plan = plan(&call.store, &consumer).await?;
-    reset(call.policy()?, holder(&consumer, plan.as_ref(), None), name)
+    reset(&call, consumer, None).await
 }
 
 async fn reset_of_key(call: Call<KeyId, (), Reset>) -> Answered {
     let key = find::key(&call.store, &call.path).await?;
     let consumer = find::consumer(&call.store, &key.consumer).await?;
-    let name = call.body.name.as_ref().map(LimitName::as_str);
-    call.store
-        .record_limit_reset(&consumer.id, Some(&key.id), name, &call.stamp)
-        .await?;
-    let plan = plan(&call.store, &consumer).await?;
-    let holder = holder(&consumer, plan.as_ref(), Some(&key));
-    reset(call.policy()?, holder, name)
+    reset(&call, consumer, Some(key)).await
 }
 
-async fn plan(store: &Store, consumer: &StoredConsumer) -> Result<Option<StoredPlan>, Problem> {
-    match &consumer.attributes.plan {
-        Some(name) => Ok(store.plan(name).await?),
-        None => Ok(None),
-    }
-}
-
-fn holder<'s>(
-    consumer: &'s StoredConsumer,
-    plan: Option<&'s StoredPlan>,
-    key: Option<&'s StoredKey>,
-) -> Holder<'s> {
-    Holder::Stored(StoredHolder {
-        key: key.map(|key| (key.chain.unwrap_or(key.id), &key.attributes.limits)),
-        consumer: consumer.id,
-        rates: &consumer.attributes.limits,
-        plan: plan.map(|plan| (&plan.name, &plan.attributes.limits)),
-        tags: &consumer.attributes.tags,
-    })
+async fn reset<P>(
+    call: &Call<P, (), Reset>,
+    consumer: StoredConsumer,
+    key: Option<StoredKey>,
+) -> Answered {
+    let (store, name) = (&call.store, call.body.name.as_ref());
+    let id = key.as_ref().map(|key| &key.id);
+    let recorded =
+        store.record_limit_reset(&consumer.id, id, name.map(LimitName::as_str), &call.stamp);
+    let revision = recorded.await?;
+    let policy = call.policy()?;
+    let made = policy.limits.memory().reset_made(revision);
+    // A gateway that the feed does not reach says what it counts.
+    let _ = tokio::time::timeout(RESET_TIMEOUT, made).await;
+    let party = store.with_plan(consumer, key).await?;
+    show(policy, party.holder())
 }
 
 fn routes(policy: &Policy) -> Vec<(&Arc<str>, &OfRoute)> {
     let routes = policy.routes.iter();
     routes.map(|route| (&route.name, &route.in_force)).collect()
-}
-
-fn reset(policy: Arc<Policy>, holder: Holder<'_>, name: Option<&str>) -> Answered {
-    policy.limits.reset(holder, &routes(&policy), name);
-    show(policy, holder)
 }
 
 fn show(policy: Arc<Policy>, holder: Holder<'_>) -> Result<HttpResponse, Problem> {

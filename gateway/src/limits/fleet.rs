@@ -212,7 +212,9 @@ impl CountExchange {
     async fn lease(&self, link: Link, state: &RefCell<&mut State>) -> Fault {
         loop {
             self.memory.lease_wanted.notified().await;
-            let outcomes = leases::make(&self.memory, &link).await;
+            let forgotten = leases::forget(&self.memory, &link).await;
+            let mut outcomes = leases::make(&self.memory, &link).await;
+            outcomes.extend(forgotten.err().map(Err));
             self.wake_waiters();
             for outcome in outcomes {
                 self.note(&mut state.borrow_mut(), outcome.is_ok());

@@ -30,6 +30,8 @@ pub struct Memory {
     pub(super) link: LinkState,
     /// Wakes whoever asks the server for leases.
     pub(super) lease_wanted: Notify,
+    /// Change of the store up to which resets were made.
+    resets: watch::Sender<i64>,
     /// Number of answers about leases.
     pub(super) leased: watch::Sender<u64>,
     tables: Mutex<HashMap<TableKey, Weak<Table>>>,
@@ -120,6 +122,7 @@ impl Memory {
             fleet: Fleet::alone(),
             link: LinkState::default(),
             lease_wanted: Notify::new(),
+            resets: watch::Sender::new(0),
             leased: watch::Sender::new(0),
             tables: Mutex::default(),
             own: ArcSwap::default(),
@@ -132,6 +135,18 @@ impl Memory {
     #[must_use]
     pub fn now(&self) -> Moment {
         self.clock.now()
+    }
+
+    /// Notes that all resets up to the change `revision` of the store were made.
+    pub fn reset_up_to(&self, revision: i64) {
+        self.resets.send_replace(revision);
+    }
+
+    /// Returns once the reset of the change `revision` was made here.
+    pub async fn reset_made(&self, revision: i64) {
+        let mut resets = self.resets.subscribe();
+        // The sender lives as long as the memory.
+        let _ = resets.wait_for(|made| *made >= revision).await;
     }
 
     /// Learns how many gateways are live, this one included.

@@ -122,10 +122,21 @@ impl Table {
         }
     }
 
-    /// Removes the cell of `subject`.
-    pub(super) fn forget(&self, subject: SubjectHash) {
+    /// Forgets what `subject` has used, here and, as far as they told of it, elsewhere; of an exact
+    /// limit, what the server granted too.
+    pub(super) fn forget(&self, subject: SubjectHash, is_exact: bool) {
         if let Some(mut cells) = self.lock(subject) {
             cells.by_subject.remove(&subject.0);
+            cells.told.reset(subject.0);
+            if is_exact {
+                cells.leases.reset(subject.0);
+            }
+        }
+    }
+
+    /// Has `subject` told to the others again, and so theirs heard.
+    pub(super) fn hear(&self, subject: SubjectHash) {
+        if let Some(mut cells) = self.lock(subject) {
             cells.told.again(subject.0);
         }
     }

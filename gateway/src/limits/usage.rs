@@ -116,7 +116,24 @@ impl Limits {
     ) {
         self.each_check(holder, routes, |check, _| {
             if name.is_none_or(|name| *name == **check.name) {
-                check.table.forget(check.subject);
+                let is_exact = check.sharing.is_some_and(|sharing| sharing.is_exact);
+                check.table.forget(check.subject, is_exact);
+            }
+        });
+        self.memory.lease_wanted.notify_one();
+    }
+
+    /// Hears again, some time after a reset of the same, what other gateways count: what they told
+    /// before they reset too is out of date.
+    pub fn hear_after_reset<'r>(
+        &self,
+        holder: Holder<'_>,
+        routes: &[(&'r Arc<str>, &'r OfRoute)],
+        name: Option<&str>,
+    ) {
+        self.each_check(holder, routes, |check, _| {
+            if name.is_none_or(|name| *name == **check.name) {
+                check.table.hear(check.subject);
             }
         });
     }

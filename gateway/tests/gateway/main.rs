@@ -45,6 +45,7 @@ mod key_sources;
 mod library_faults;
 mod library_text;
 mod lifecycle;
+mod limit_resets;
 mod limits;
 mod metrics;
 mod nowhere;

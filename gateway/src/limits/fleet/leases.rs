@@ -60,6 +60,22 @@ struct Item {
     wanted: Wanted,
 }
 
+/// Has the server forget what it granted to subjects that were reset. One that it does not forget
+/// stays limited until its windows end.
+pub(super) async fn forget(memory: &Memory, link: &Link) -> Result<(), Fault> {
+    for of in memory.named_tables() {
+        for subject in of.table.take_reset() {
+            let mut commands = Pipeline::new();
+            commands.cmd("DEL").arg(keys::exact(&of, subject));
+            let answers = link.clone().ask(&mut commands).await?;
+            answers
+                .into_iter()
+                .try_for_each(|answer| answer.map(drop))?;
+        }
+    }
+    Ok(())
+}
+
 /// Asks for every lease that is wanted; returns an outcome for each pipeline.
 pub(super) async fn make(memory: &Memory, link: &Link) -> Vec<Result<(), Fault>> {
     let mut items = Vec::new();

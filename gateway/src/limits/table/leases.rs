@@ -71,6 +71,8 @@ pub(in crate::limits) struct Grant {
 pub(in crate::limits) struct Leases {
     by_subject: HashMap<u64, Lease, Uniform>,
     wanted: Vec<Wanted>,
+    /// Subjects that the server is to forget.
+    reset: Vec<u64>,
 }
 
 impl Lease {
@@ -169,6 +171,17 @@ impl Leases {
             }
         }
         wanted
+    }
+
+    /// Forgets the lease of `subject`, and has the server forget what it granted.
+    pub(in crate::limits) fn reset(&mut self, subject: u64) {
+        self.by_subject.remove(&subject);
+        self.reset.push(subject);
+    }
+
+    /// Takes the subjects that the server is to forget.
+    pub(in crate::limits) fn take_reset(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.reset)
     }
 
     /// Adds what the server granted.

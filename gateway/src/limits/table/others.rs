@@ -118,6 +118,16 @@ impl Told {
         }
     }
 
+    /// Forgets what is known of the others, and has `subject` told again. The window before is not
+    /// asked for: others may not have forgotten it yet.
+    pub(super) fn reset(&mut self, subject: u64) {
+        if let Some(entry) = self.by_subject.get_mut(&subject) {
+            (entry.previous, entry.current) = (0, 0);
+            (entry.has_previous, entry.only_grows) = (true, false);
+        }
+        self.again(subject);
+    }
+
     /// Takes the changed subjects.
     pub(super) fn take_changed(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.changed)

@@ -88,6 +88,14 @@ impl Table {
             .collect()
     }
 
+    /// Takes the subjects whose grants the server is to forget.
+    pub(in crate::limits) fn take_reset(&self) -> Vec<u64> {
+        let shards = self.shards.iter();
+        shards
+            .flat_map(|shard| shard.lock().leases.take_reset())
+            .collect()
+    }
+
     /// Takes in what was granted for a subject; `None` if there was no answer.
     pub(in crate::limits) fn leased(&self, subject: u64, grant: Option<Grant>) {
         self.with(subject, |_, cells| match grant {
