@@ -4,19 +4,19 @@
 //! count: otherwise parallel requests would overrun. Decisions are made in memory; the store has
 //! the truth of all gateways.
 
+mod check;
 mod memory;
+mod rule;
 
+pub use check::Counted;
 pub use memory::{Level, QuotaCell, QuotaDelta, QuotaMemory, QuotaSubject, QuotaUse};
+pub use rule::{Quota, QuotaBy, Statuses};
 
-use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
-
-use crate::keys::{ConsumerId, FoundConsumer, KnownKey, QuotaAllowance, QuotaAnchor, UnixMillis};
-use crate::limits::period::{Bounds, Periods};
+use crate::keys::{ConsumerId, QuotaAllowance, UnixMillis};
+use crate::limits::quota::check::{Quotes, kind_of};
 use crate::limits::quota::memory::{Taken, TakenAt};
 use crate::limits::{Purpose, Standing};
 
@@ -24,47 +24,6 @@ use crate::limits::{Purpose, Standing};
 const MAX_JITTER: Duration = Duration::from_mins(5);
 /// Most of the time that is left, which is added.
 const JITTER_DIVISOR: u32 = 10;
-
-/// Whom a quota counts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum QuotaBy {
-    /// Each key; a rolled key goes on where its predecessor was.
-    Key,
-    /// Each consumer.
-    Consumer,
-    /// All consumers with the same value of this tag.
-    Tag(Box<str>),
-}
-
-/// The caller that quotas count.
-#[derive(Clone, Copy, Debug)]
-pub enum Counted<'q> {
-    /// Holder of a key.
-    Key(&'q KnownKey),
-    /// Consumer that a token names. Quotas by key do not count it.
-    Consumer(&'q FoundConsumer),
-}
-
-/// Classes of statuses that count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Statuses(u8);
-
-/// A quota of the settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quota {
-    /// Name.
-    pub name: Arc<str>,
-    /// Whom it counts.
-    pub by: QuotaBy,
-    /// Units in a period; not 0.
-    pub limit: u64,
-    /// Its periods.
-    pub periods: Periods,
-    /// Statuses of the origin that count; `None` for all.
-    pub statuses: Option<Statuses>,
-    /// Whether it refuses requests; otherwise it only counts and tells.
-    pub enforce: bool,
-}
 
 /// Quotas of one generation of the settings.
 #[derive(Debug)]
@@ -150,133 +109,6 @@ pub struct QuotaState {
     pub level: Level,
     /// Whether requests beyond are refused.
     pub enforced: bool,
-}
-
-impl Statuses {
-    /// Parses `2xx` and the like; `None` for other texts.
-    #[must_use]
-    pub fn parse(words: &[&str]) -> Option<Self> {
-        let mut bits = 0;
-        for word in words {
-            let class = word.strip_suffix("xx")?.parse::<u8>().ok()?;
-            if !(1..=5).contains(&class) {
-                return None;
-            }
-            bits |= 1 << class;
-        }
-        Some(Self(bits))
-    }
-
-    fn has(self, status: u16) -> bool {
-        u8::try_from(status / 100).is_ok_and(|class| class < 8 && self.0 & 1 << class != 0)
-    }
-}
-
-impl Quota {
-    /// Subject of a quota by tag; `None` if the consumer lacks the tag.
-    fn tag(&self, consumer: &FoundConsumer) -> Option<QuotaSubject> {
-        let QuotaBy::Tag(name) = &self.by else {
-            return None;
-        };
-        let value = consumer.tag(name)?;
-        Some(QuotaSubject::Tag(format!("{name}={value}").into()))
-    }
-}
-
-impl<'q> From<&'q KnownKey> for Counted<'q> {
-    fn from(key: &'q KnownKey) -> Self {
-        Self::Key(key)
-    }
-}
-
-impl<'q> Counted<'q> {
-    fn key(self) -> Option<&'q KnownKey> {
-        match self {
-            Self::Key(key) => Some(key),
-            Self::Consumer(_) => None,
-        }
-    }
-
-    /// Returns the consumer.
-    #[must_use]
-    pub fn consumer(self) -> &'q FoundConsumer {
-        match self {
-            Self::Key(key) => key.owner(),
-            Self::Consumer(consumer) => consumer,
-        }
-    }
-}
-
-impl fmt::Display for QuotaBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key => f.write_str("key"),
-            Self::Consumer => f.write_str("consumer"),
-            Self::Tag(name) => write!(f, "tag:{name}"),
-        }
-    }
-}
-
-/// A check of one quota for one caller.
-struct Check<'q> {
-    /// The name, as a quota of the settings has it; `None` for a subject's own.
-    shared_name: Option<&'q Arc<str>>,
-    name: &'q str,
-    kind: Cow<'q, str>,
-    periods: Cow<'q, Periods>,
-    subject: QuotaSubject,
-    /// Hash of the cell, and the time.
-    place: (u64, UnixMillis),
-    /// When the consumer was created.
-    created: UnixMillis,
-    limit: u64,
-    enforce: bool,
-    statuses: Option<Statuses>,
-}
-
-impl Check<'_> {
-    fn cell(&self) -> QuotaCell {
-        QuotaCell {
-            quota: self.name.into(),
-            kind: (*self.kind).into(),
-            subject: self.subject.clone(),
-        }
-    }
-
-    /// Where the caller stands at `level`.
-    fn standing(&self, level: &Level) -> Standing {
-        Standing {
-            name: self
-                .shared_name
-                .map_or_else(|| self.name.into(), Arc::clone),
-            limit: self.limit,
-            window: None,
-            remaining: self.left(level),
-            more_in: level.period.end.map(|end| time_until(end, self.place.1)),
-        }
-    }
-
-    /// Units left at `level`.
-    fn left(&self, level: &Level) -> u64 {
-        u64::try_from(self.limit().saturating_sub(level.used)).unwrap_or_default()
-    }
-
-    fn period(&self) -> Bounds {
-        self.periods.at(self.place.1, self.created)
-    }
-
-    fn limit(&self) -> i64 {
-        i64::try_from(self.limit).unwrap_or(i64::MAX)
-    }
-
-    fn counts(&self, outcome: Outcome) -> bool {
-        match outcome {
-            Outcome::Answered(status) => self.statuses.is_none_or(|statuses| statuses.has(status)),
-            // Otherwise whoever leaves early would have everything for nothing.
-            Outcome::ClientLeft => true,
-            Outcome::NotAnswered => false,
-        }
-    }
 }
 
 impl Quotas {
@@ -495,147 +327,6 @@ impl Quotas {
             }
         });
     }
-
-    /// Calls `act` for each quota that applies to `caller`: those of the settings with the numbers
-    /// that the key, its consumer or its plan has for them, then those of the consumer and of the
-    /// key alone.
-    fn each<'q>(&'q self, caller: Counted<'q>, at: UnixMillis, act: &mut dyn FnMut(&Check<'q>)) {
-        let (key, consumer) = (caller.key(), caller.consumer());
-        let of_key = key.and_then(KnownKey::allowance).map(|own| &own.quotas);
-        let of_consumer = consumer.allowance().map(|own| &own.quotas);
-        let of_plan = consumer.plan().map(|plan| &plan.allowance.quotas);
-        let as_consumer = || QuotaSubject::Consumer(*consumer.known().id);
-        let named = |quotas: Option<&'q Quotes>, name: &str| {
-            quotas?.iter().find(|own| own.name.as_str() == name)
-        };
-        let mut check =
-            |quota: Option<&'q InForce>, own: Option<&'q QuotaAllowance>, subject: QuotaSubject| {
-                self.check(quota, own, subject, (consumer.created_at(), at))
-                    .iter()
-                    .for_each(&mut *act);
-            };
-        for of in &self.quotas {
-            let name = &*of.quota.name;
-            let own = named(of_key, name);
-            let above = named(of_consumer, name).or_else(|| named(of_plan, name));
-            match &of.quota.by {
-                QuotaBy::Key => {
-                    if let Some(key) = key {
-                        check(Some(of), own.or(above), key_subject(key));
-                    }
-                }
-                QuotaBy::Consumer => {
-                    check(Some(of), above, as_consumer());
-                    // Narrows what its consumer has.
-                    if let (Some(key), Some(_)) = (key, own) {
-                        check(Some(of), own, key_subject(key));
-                    }
-                }
-                QuotaBy::Tag(_) => {
-                    if let Some(subject) = of.quota.tag(consumer) {
-                        check(Some(of), above, subject);
-                    }
-                }
-            }
-        }
-        let is_known = |own: &&QuotaAllowance| {
-            let mut quotas = self.quotas.iter();
-            quotas.any(|of| *of.quota.name == *own.name.as_str())
-        };
-        let unknown =
-            |quotas: Option<&'q Quotes>| quotas.into_iter().flat_map(|quotas| quotas.iter());
-        let of_plan =
-            unknown(of_plan).filter(|own| named(of_consumer, own.name.as_str()).is_none());
-        for own in unknown(of_consumer)
-            .chain(of_plan)
-            .filter(|own| !is_known(own))
-        {
-            check(None, Some(own), as_consumer());
-        }
-        for own in unknown(of_key).filter(|own| !is_known(own)) {
-            let Some(key) = key else { break };
-            check(None, Some(own), key_subject(key));
-        }
-    }
-
-    /// The check of a quota of the settings, with the number of a subject of its `own`, or of one
-    /// that only the subject has. `None` if it is unlimited, or has no period.
-    fn check<'q>(
-        &'q self,
-        of: Option<&'q InForce>,
-        own: Option<&'q QuotaAllowance>,
-        subject: QuotaSubject,
-        (created, at): (UnixMillis, UnixMillis),
-    ) -> Option<Check<'q>> {
-        let limit = match own {
-            Some(own) => own.limit?,
-            None => of?.quota.limit,
-        };
-        let its_own = own.filter(|own| own.period.is_some() || own.anchor.is_some());
-        let (periods, kind) = match (of, its_own) {
-            (Some(of), None) => (Cow::Borrowed(&of.quota.periods), Cow::Borrowed(&*of.kind)),
-            (of, its_own) => {
-                let mut periods = match of {
-                    Some(of) => of.quota.periods.clone(),
-                    None => Periods {
-                        length: its_own?.period?,
-                        anchor: QuotaAnchor::Calendar,
-                        zone: TimeZone::UTC,
-                    },
-                };
-                if let Some(own) = its_own {
-                    periods.length = own.period.unwrap_or(periods.length);
-                    periods.anchor = own
-                        .anchor
-                        .filter(|anchor| is_one(*anchor, &subject))
-                        .unwrap_or(periods.anchor);
-                }
-                let kind = kind_of(&periods);
-                (Cow::Owned(periods), Cow::Owned(kind))
-            }
-        };
-        let name = match (of, own) {
-            (Some(of), _) => &*of.quota.name,
-            (None, own) => own?.name.as_str(),
-        };
-        Some(Check {
-            shared_name: of.map(|of| &of.quota.name),
-            place: (self.memory.hash(name, &kind, &subject), at),
-            created,
-            name,
-            kind,
-            periods,
-            subject,
-            limit,
-            enforce: of.is_none_or(|of| of.quota.enforce),
-            statuses: of.and_then(|of| of.quota.statuses),
-        })
-    }
-}
-
-/// Quotas of a subject.
-type Quotes = crate::keys::Quotas;
-
-/// The chain of rolls of a key.
-fn key_subject(key: &KnownKey) -> QuotaSubject {
-    QuotaSubject::Key(key.chain())
-}
-
-/// Whether `anchor` is the same for everybody who counts as `subject`: consumers with a tag were
-/// created at different times.
-fn is_one(anchor: QuotaAnchor, subject: &QuotaSubject) -> bool {
-    anchor != QuotaAnchor::Created || !matches!(subject, QuotaSubject::Tag(_))
-}
-
-/// Name of a kind of periods in the store.
-fn kind_of(periods: &Periods) -> String {
-    let Periods {
-        length,
-        anchor,
-        zone,
-    } = periods;
-    let zone = zone.iana_name().unwrap_or("UTC");
-    format!("{} {anchor} {zone}", length.as_str())
 }
 
 impl Reserved {

@@ -1,13 +1,15 @@
 //! Use of quotas in memory: what the store had at the last look, and what was used since. The
 //! ledger takes what was used to the store, and brings back what all gateways have used.
 
-use std::collections::HashMap;
+mod cells;
+
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::keys::{ConsumerId, KeyId, UnixMillis};
 use crate::limits::period::Bounds;
+use crate::limits::quota::memory::cells::{Cell, Shard};
 
 /// Locks that the cells are distributed over. None is held while anything waits.
 const SHARDS: usize = 64;
@@ -70,32 +72,6 @@ pub struct QuotaMemory {
     is_used: AtomicBool,
     /// Up to where the use in the store is known.
     tick: AtomicI64,
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    cells: HashMap<u64, Cell>,
-    /// Cells with units to write, once each.
-    dirty: Vec<(u64, QuotaCell)>,
-    /// Units of periods that are over.
-    late: Vec<QuotaDelta>,
-    /// Use in periods that have not begun here, by a clock that is ahead.
-    ahead: HashMap<u64, (Bounds, i64)>,
-}
-
-/// Use of one subject in one period. The period never goes back.
-#[derive(Clone, Copy, Debug)]
-struct Cell {
-    period: Bounds,
-    /// Units in the store at the last look.
-    stored: i64,
-    /// Units in a batch that the store has not confirmed.
-    sent: i64,
-    /// Units since.
-    unsent: i64,
-    is_dirty: bool,
-    /// Number of [`NOTICES`] that were given.
-    notices: u8,
 }
 
 /// State of a quota after, or without, a request.
@@ -411,78 +387,6 @@ impl QuotaMemory {
         let index = usize::try_from(hash >> 58).unwrap_or_default();
         // There are as many shards as values of six bits.
         lock(self.shards.get(index).unwrap_or(&self.shards[0]))
-    }
-}
-
-impl Shard {
-    /// The cell of `hash`, rolled over to the `period` of `at` if that is later.
-    fn current(&mut self, hash: u64, at: UnixMillis, period: impl FnOnce() -> Bounds) -> Cell {
-        let known = self.cells.get(&hash).copied();
-        if let Some(found) = known
-            && found.period.has(at)
-        {
-            return found;
-        }
-        let period = period();
-        if let Some(found) = known {
-            if found.period.start >= period.start {
-                return found;
-            }
-            if found.unsent != 0
-                && let Some(at) = self.dirty.iter().position(|(dirty, _)| *dirty == hash)
-            {
-                let (_, cell) = self.dirty.swap_remove(at);
-                self.late.push(QuotaDelta {
-                    cell,
-                    period: found.period,
-                    units: found.unsent,
-                });
-            }
-        }
-        let known = self.ahead.get(&hash).copied();
-        let stored = match known {
-            Some((ahead, units)) if ahead.start == period.start => {
-                self.ahead.remove(&hash);
-                units
-            }
-            _ => 0,
-        };
-        let cell = Cell::new(period, stored);
-        self.cells.insert(hash, cell);
-        // What was not sent of the last period is late, so its entry is gone.
-        self.dirty.retain(|(dirty, _)| *dirty != hash);
-        cell
-    }
-
-    /// Adds units to a cell that is there.
-    fn add(&mut self, hash: u64, units: i64, cell: impl FnOnce() -> QuotaCell) {
-        let Some(found) = self.cells.get_mut(&hash) else {
-            return;
-        };
-        found.unsent = found.unsent.saturating_add(units);
-        if !found.is_dirty {
-            found.is_dirty = true;
-            self.dirty.push((hash, cell()));
-        }
-    }
-}
-
-impl Cell {
-    fn new(period: Bounds, stored: i64) -> Self {
-        Self {
-            period,
-            stored,
-            sent: 0,
-            unsent: 0,
-            is_dirty: false,
-            notices: 0,
-        }
-    }
-
-    fn used(&self) -> i64 {
-        self.stored
-            .saturating_add(self.sent)
-            .saturating_add(self.unsent)
     }
 }
 
