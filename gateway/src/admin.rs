@@ -43,19 +43,16 @@ mod usage;
 mod verify;
 
 pub use endpoint::Endpoint;
-pub use gate::gate;
+pub use gate::Gate;
 pub use openapi::document;
 pub use operations::Operations;
 pub use refused::Refused;
-
-use std::rc::Rc;
 
 use actix_web::http::header::{HeaderValue, LOCATION};
 use actix_web::{HttpResponse, HttpResponseBuilder, web};
 use serde::Serialize;
 
 use crate::admin::problem::Problem;
-use crate::http::request_id::RequestIds;
 use crate::store::{Creation, StoredAnswer};
 
 /// Returns every operation of the listener.
@@ -85,9 +82,8 @@ pub fn endpoints() -> Vec<Endpoint> {
     all
 }
 
-/// Registers the operations in an `App` wrapped in [`gate`].
+/// Registers the operations in an `App` behind a [`Gate`].
 pub fn routes(config: &mut web::ServiceConfig) {
-    config.app_data(Rc::new(RequestIds::new()));
     for resource in endpoint::resources(endpoints()) {
         config.service(resource);
     }

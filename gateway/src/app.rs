@@ -191,14 +191,19 @@ impl Gateway {
         self.operations.begin_stop();
         self.reloads.stop();
         reloading.abort();
+        let draining = async {
+            let (delay, timeout) = (self.drain_delay, self.drain_timeout);
+            self.drain.stop(&public, delay, timeout).await;
+            // Last, so that the drain can be watched.
+            admin.stop(true).await;
+        };
         tokio::select! {
-            () = self.drain.stop(&public, self.drain_delay, self.drain_timeout) => {}
+            () = draining => {}
             () = stop_now => {
                 log::warn!("stopping at once: aborting the running requests");
                 return Ok(());
             }
         }
-        admin.stop(false).await;
         let ended = public_task
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)));

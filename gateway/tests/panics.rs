@@ -26,13 +26,12 @@ use std::time::{Duration, Instant};
 
 use actix_http::header::HeaderValue;
 use actix_server::Server;
-use actix_service::ServiceFactoryExt as _;
 use arc_swap::ArcSwap;
 use futures_core::future::LocalBoxFuture;
 use postern_gateway::auth::demand::{Demand, MissingKey};
 use postern_gateway::front::client_stream::{ClientGuard, ClientLimits, Pace};
-use postern_gateway::front::dispatcher;
 use postern_gateway::front::drain::Drain;
+use postern_gateway::front::listener::{self, Versions};
 use postern_gateway::http::rate_limit_fields::LimitFields;
 use postern_gateway::http::request_id::RequestIds;
 use postern_gateway::keys::{KeyTable, Prefix};
@@ -154,9 +153,7 @@ fn serve_before(
             let builder = Server::build().workers(1).disable_signals();
             let builder = builder.listen("panics", listener, move || {
                 let worker = Rc::new(worker(&origin, Arc::clone(&in_flight), writer.clone()));
-                ClientGuard::new(LIMITS)
-                    .accept()
-                    .and_then(dispatcher::service(worker))
+                listener::plain(ClientGuard::new(LIMITS), worker, Versions::HTTP_1_1)
             });
             builder.unwrap().run().await
         })

@@ -1,21 +1,28 @@
-//! The gate of the admin listener: checks URL, host and token of every request, and completes
-//! headers and problem body of every answer. Any path not listed here as open needs a token,
-//! unknown paths included.
+//! The gate of the admin listener: checks URL, host and token of every request, has the API answer
+//! it, and completes headers and problem body of every answer. Any path not listed here as open
+//! needs a token, unknown paths included.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_http::{ConnectionType, Request, Response};
+use actix_service::Service;
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
-use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage as _, web};
+use actix_web::{Error, HttpMessage as _, HttpResponse, web};
+use futures_core::future::LocalBoxFuture;
 
 use crate::admin::operator::Operator;
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::{Operations, Refused, forward_auth, leaks, query};
-use crate::http::request_id::RequestIds;
+use crate::front::client_stream::{ClientControl, ClientFault};
+use crate::front::dispatcher::Handler;
+use crate::http::request_id::{RequestId, RequestIds};
 use crate::http::shown_path::ShownPath;
+use crate::panics::catch_panic;
 
 /// Path for health probes, open to any `Host`.
 const HEALTH: &str = "/healthz";
@@ -23,62 +30,175 @@ const HEALTH: &str = "/healthz";
 /// Paths without a token.
 const OPEN: [&str; 5] = [HEALTH, "/readyz", "/metrics", "/openapi.json", "/docs"];
 
-/// Passes a request to its handler and completes the answer.
-pub async fn gate(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Some(operations) = request.app_data::<web::Data<Operations>>().cloned() else {
-        return Ok(request.into_response(actix_web::HttpResponse::InternalServerError().finish()));
-    };
-    let request_id = match request.app_data::<Rc<RequestIds>>() {
-        Some(ids) => ids.identify(request.headers(), operations.prefix()),
-        None => RequestIds::new().make(),
-    };
-    let instance = request.uri().path().to_owned();
-    let refused = request.app_data::<web::Data<Refused>>().cloned();
-    let (method, peer) = (request.method().clone(), request.peer_addr());
-    let note = |kind: Kind, is_turned_away: bool| {
-        let Some(refused) = &refused else { return };
-        refused.count(kind);
-        if is_turned_away {
-            // Path and unknown methods may contain the key.
-            let path = match kind {
-                Kind::KeyInUrl => "[key]",
-                _ => instance.as_str(),
-            };
-            let method = if is_standard(&method) {
-                method.as_str()
-            } else {
-                "UNKNOWN"
-            };
-            refused.tell(kind, method, path, peer);
+/// Text of a failure whose cause is logged.
+const FAILED: &str = "The gateway failed. Its log has the cause.";
+
+/// The gate before `api`, an `App` with [`routes`](crate::admin::routes).
+pub struct Gate<A> {
+    api: A,
+    operations: web::Data<Operations>,
+    refused: Arc<Refused>,
+    ids: RequestIds,
+}
+
+/// What is said of a request in its answer and in the log.
+struct Asked {
+    id: RequestId,
+    method: Method,
+    path: String,
+    peer: Option<SocketAddr>,
+}
+
+impl<A> Gate<A> {
+    /// Puts a gate before `api`.
+    pub fn before(api: A, operations: web::Data<Operations>, refused: Arc<Refused>) -> Self {
+        Self {
+            api,
+            operations,
+            refused,
+            ids: RequestIds::new(),
         }
-    };
-    let mut response = match admit(&request, &operations) {
-        Err(problem) => {
-            note(problem.kind(), true);
-            // The path may contain the key.
-            let instance = Some(instance.as_str()).filter(|_| problem.kind() != Kind::KeyInUrl);
-            request.into_response(problem.respond(instance, &request_id))
+    }
+
+    fn asked(&self, request: &Request) -> Asked {
+        Asked {
+            id: self
+                .ids
+                .identify(request.headers(), self.operations.prefix()),
+            method: request.method().clone(),
+            path: request.path().to_owned(),
+            peer: request.peer_addr(),
         }
-        Ok(caller) => {
-            if let Some(caller) = caller {
-                request.extensions_mut().insert(caller);
+    }
+
+    fn admit(&self, request: &Request, asked: &Asked) -> Result<Option<Operator>, Problem> {
+        admit(request, &self.operations).inspect_err(|problem| self.tell(problem.kind(), asked))
+    }
+
+    /// Logs a refusal.
+    fn tell(&self, kind: Kind, asked: &Asked) {
+        // Path and unknown methods may contain the key.
+        let path = match kind {
+            Kind::KeyInUrl => "[key]",
+            _ => &asked.path,
+        };
+        let method = match is_standard(&asked.method) {
+            true => asked.method.as_str(),
+            false => "UNKNOWN",
+        };
+        self.refused.tell(kind, method, path, asked.peer);
+    }
+
+    /// Counts a problem and answers with it; `instance` is the path, unless it may contain a key.
+    fn refuse(
+        &self,
+        problem: &Problem,
+        instance: Option<&str>,
+        id: &RequestId,
+    ) -> Response<BoxBody> {
+        self.refused.count(problem.kind());
+        complete(problem.respond(instance, id), id)
+    }
+
+    fn refuse_asked(&self, problem: &Problem, asked: &Asked) -> Response<BoxBody> {
+        let instance = Some(&*asked.path).filter(|_| problem.kind() != Kind::KeyInUrl);
+        self.refuse(problem, instance, &asked.id)
+    }
+}
+
+impl<A> Gate<A>
+where
+    A: Service<Request, Response = ServiceResponse, Error = Error> + 'static,
+{
+    async fn serve(&self, request: Request, asked: &Asked) -> Response<BoxBody> {
+        match catch_panic(self.respond(request, asked)).await {
+            Ok(Ok(response)) => complete(response, &asked.id),
+            Ok(Err(problem)) => self.refuse_asked(&problem, asked),
+            Err(panicked) => {
+                let id = asked.id.as_str();
+                log::error!("admin API: the request {id} ended in {panicked}");
+                // Where it ended is unknown, and with it whether the path was found free of keys.
+                self.refuse(&Problem::new(Kind::Internal, FAILED), None, &asked.id)
             }
-            let response = next.call(request).await?.map_into_boxed_body();
-            match problem_of(&response) {
-                Some(problem) => {
-                    let is_turned_away =
-                        matches!(problem.kind(), Kind::InsufficientRole | Kind::BadRequest);
-                    note(problem.kind(), is_turned_away);
-                    let (request, _) = response.into_parts();
-                    ServiceResponse::new(request, problem.respond(Some(&instance), &request_id))
-                }
-                None => response,
-            }
         }
-    };
+    }
+
+    /// Passes a request to its handler.
+    async fn respond(&self, mut request: Request, asked: &Asked) -> Result<HttpResponse, Problem> {
+        if let Some(operator) = self.admit(&request, asked)? {
+            request.extensions_mut().insert(operator);
+        }
+        if !is_framed(&request) {
+            // What follows an offer to leave HTTP is no body (RFC 9110, section 7.8).
+            drop(request.take_payload());
+        }
+        let answered = self.api.call(request).await;
+        let response =
+            answered.map_or_else(HttpResponse::from_error, |answered| answered.into_parts().1);
+        let Some(problem) = problem_of(&response) else {
+            return Ok(response);
+        };
+        if matches!(problem.kind(), Kind::InsufficientRole | Kind::BadRequest) {
+            self.tell(problem.kind(), asked);
+        }
+        Err(problem)
+    }
+}
+
+impl<A> Handler for Gate<A>
+where
+    A: Service<Request, Response = ServiceResponse, Error = Error> + 'static,
+{
+    type Body = BoxBody;
+    type Connection = ();
+
+    // A change is made or it is not, whatever becomes of its client.
+    const ANSWERS_HALF_CLOSED: bool = true;
+
+    fn connected(&self) {}
+
+    fn expect(
+        &self,
+        request: Request,
+        _: &Rc<ClientControl>,
+    ) -> Result<Request, Box<Response<BoxBody>>> {
+        let asked = self.asked(&request);
+        match self.admit(&request, &asked) {
+            Ok(_) => Ok(request),
+            Err(problem) => Err(Box::new(self.refuse_asked(&problem, &asked))),
+        }
+    }
+
+    /// Never asked: the listener speaks HTTP/1.1 alone, whose stream refuses by itself.
+    fn refuse(&self, _: &ClientControl, _: ClientFault) -> Option<Response<BoxBody>> {
+        None
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.operations.is_stopping()
+    }
+
+    fn answer(
+        self: &Rc<Self>,
+        request: Request,
+        client: &Rc<ClientControl>,
+    ) -> LocalBoxFuture<'static, Response<BoxBody>> {
+        let (gate, asked) = (Rc::clone(self), self.asked(&request));
+        client.begin_request(&asked.id);
+        Box::pin(async move {
+            let mut response = gate.serve(request, &asked).await;
+            if gate.is_stopping() {
+                let head = response.head_mut();
+                head.set_connection_type(ConnectionType::Close);
+            }
+            response
+        })
+    }
+}
+
+/// Adds the headers that every answer has.
+fn complete(response: HttpResponse, id: &RequestId) -> Response<BoxBody> {
+    let mut response = Response::from(response);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(
@@ -88,13 +208,20 @@ pub async fn gate(
     let name = HeaderName::from_static(postern_shared::headers::REQUEST_ID);
     // An answer for another proxy sets its own.
     if !headers.contains_key(&name) {
-        headers.insert(name, request_id.header_value());
+        headers.insert(name, id.header_value());
     }
-    Ok(response)
+    response
+}
+
+/// Returns whether a request announces a body (RFC 9112, section 6.3).
+fn is_framed(request: &Request) -> bool {
+    [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+        .iter()
+        .any(|name| request.headers().contains_key(name))
 }
 
 /// Authenticates the caller; `None` on open paths.
-fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Operator>, Problem> {
+fn admit(request: &Request, operations: &Operations) -> Result<Option<Operator>, Problem> {
     // Below this path, the query is that of the original request, whose route may take keys from
     // it.
     let has_key = if forward_auth::is_below(request.path()) {
@@ -120,7 +247,8 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Ope
         // The query belongs to the original request.
         return Ok(None);
     }
-    let no_query = || query::parse::<()>(request.query_string(), false).map(|_| None);
+    let no_query =
+        || query::parse::<()>(request.uri().query().unwrap_or_default(), false).map(|_| None);
     if OPEN.contains(&request.path()) {
         return no_query();
     }
@@ -166,7 +294,7 @@ fn is_standard(method: &Method) -> bool {
     )
 }
 
-fn bearer_token(request: &ServiceRequest) -> Option<&[u8]> {
+fn bearer_token(request: &Request) -> Option<&[u8]> {
     let mut credentials = request.headers().get_all(header::AUTHORIZATION);
     let (Some(credential), None) = (credentials.next(), credentials.next()) else {
         return None;
@@ -176,12 +304,12 @@ fn bearer_token(request: &ServiceRequest) -> Option<&[u8]> {
 }
 
 /// Returns the problem of a failed handler: ours unchanged, the framework's by its status.
-fn problem_of(response: &ServiceResponse<BoxBody>) -> Option<Problem> {
-    let error = response.response().error()?;
+fn problem_of(response: &HttpResponse) -> Option<Problem> {
+    let error = response.error()?;
     let framework = || match response.status() {
         status if status.is_server_error() => {
             log::error!("admin API: {error}");
-            Problem::new(Kind::Internal, "The gateway failed. Its log has the cause.")
+            Problem::new(Kind::Internal, FAILED)
         }
         _ => Problem::new(Kind::BadRequest, "The request is malformed."),
     };
@@ -192,3 +320,6 @@ fn problem_of(response: &ServiceResponse<BoxBody>) -> Option<Problem> {
             .unwrap_or_else(framework),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,6 +200,11 @@ impl Operations {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Returns whether the gateway stops.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
     /// Returns the key table, unless it was never loaded or is too old.
     pub(super) fn current_keys(&self) -> Option<&KeyTable> {
         let stale = self
@@ -295,7 +300,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 /// Reports readiness, the number of keys and the age of the table: while the store is away,
 /// requests continue with the known keys.
 async fn ready(operations: web::Data<Operations>) -> HttpResponse {
-    let stopping = operations.stopping.load(Ordering::Acquire);
+    let stopping = operations.is_stopping();
     let stale = operations
         .max_staleness
         .is_some_and(|most| operations.feed.is_older_than(most));

@@ -35,16 +35,14 @@ impl Refused {
         }
     }
 
-    /// Builds the response to a client refused before a request existed, counts it and logs it.
+    /// Builds the response to a client that no handler answers, counts it and logs it.
     pub fn refuse(&self, client: &ClientRefused<'_>, ids: &RequestIds) -> Option<Vec<u8>> {
         let refusal = Refusal::of_fault(client.fault)?;
-        // Otherwise its handler's answer is counted.
-        if !client.within_request {
-            let kind = kind_of(&refusal);
-            self.count(kind);
-            self.tell(kind, "UNKNOWN", "", client.client.peer());
-        }
-        Some(refusal.to_bytes("", &ids.make()))
+        let kind = kind_of(&refusal);
+        self.count(kind);
+        self.tell(kind, "UNKNOWN", "", client.client.peer());
+        let begun = client.client.request_id().filter(|_| client.within_request);
+        Some(refusal.to_bytes("", &begun.unwrap_or_else(|| ids.make())))
     }
 
     /// Logs an early refusal. `path` must be safe to log; nothing else of the request is logged.
@@ -60,6 +58,14 @@ impl Refused {
         };
         let path = path.escape_debug();
         log::warn!("admin API: {status} {code} for {method} {path} from {from}{more}");
+    }
+
+    /// Returns how many refusals of a kind were counted.
+    #[cfg(test)]
+    pub(super) fn counted(&self, kind: Kind) -> u64 {
+        self.by_kind
+            .get(kind as usize)
+            .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Writes the counters.

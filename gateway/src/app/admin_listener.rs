@@ -6,45 +6,66 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::{HttpService, KeepAlive};
-use actix_rt::net::TcpStream;
+use actix_http::Request;
 use actix_server::Server;
-use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
-use actix_web::dev::AppConfig;
-use actix_web::middleware::from_fn;
-use actix_web::{App, web};
+use actix_service::{IntoServiceFactory as _, Service, ServiceFactory as _, fn_factory};
+use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::{App, Error, web};
 
 use crate::admin::metrics::MetricsPage;
-use crate::admin::{self, Operations};
+use crate::admin::{self, Gate, Operations, Refused};
 use crate::app::data_plane::DataPlane;
-use crate::app::listener::{DISCONNECT_TIMEOUT, Front};
+use crate::app::listener::{Front, close_with};
 use crate::app::parts::ADMIN_LIMITS;
 use crate::config::settings::Settings;
-use crate::front::client_stream::{ClientGuard, ClientStream};
+use crate::front::client_stream::ClientGuard;
+use crate::front::listener::{self, Versions};
 use crate::http::request_id::RequestIds;
-use crate::leaks::public_keys::GithubKeys;
-use crate::tls::socket::TlsSocket;
+use crate::leaks::public_keys::{GithubKeys, KeySource};
 
 /// Timeout of a TLS handshake with the admin listener.
 const ADMIN_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Builds the admin service over guarded streams of one kind of socket.
-macro_rules! admin_service {
-    ($app:ident, $socket:ty) => {
-        HttpService::build()
-            .keep_alive(KeepAlive::Os)
-            .client_request_timeout(Duration::ZERO)
-            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-            .on_connect_ext(|client: &ClientStream<$socket>, data| {
-                data.insert(client.control());
-            })
-            .finish(map_config(
-                $app()
-                    .into_factory()
-                    .map_err(|error: actix_web::Error| error.error_response()),
-                |()| AppConfig::default(),
-            ))
-    };
+/// How long running requests may take to finish once the public listener has stopped.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the operations of the listener work with.
+#[derive(Clone)]
+struct Parts {
+    operations: web::Data<Operations>,
+    page: web::Data<MetricsPage>,
+    github_keys: Option<KeySource>,
+    /// Answers forward-auth subrequests.
+    forward_auth: DataPlane,
+}
+
+impl Parts {
+    /// Builds the API of one worker behind its gate.
+    async fn serve(
+        self,
+    ) -> Result<Rc<Gate<impl Service<Request, Response = ServiceResponse, Error = Error>>>, ()>
+    {
+        let (operations, refused) = (self.operations.clone(), self.refused());
+        let api = App::new()
+            .app_data(Rc::new(self.forward_auth.worker()))
+            .app_data(Rc::new(GithubKeys::new(self.github_keys)))
+            .app_data(self.operations)
+            .app_data(self.page)
+            .configure(admin::routes);
+        let api = api.into_factory().new_service(AppConfig::default()).await?;
+        Ok(Rc::new(Gate::before(api, operations, refused)))
+    }
+
+    fn refused(&self) -> Arc<Refused> {
+        Arc::clone(&self.page.refused)
+    }
+
+    fn guard(&self, room: usize) -> ClientGuard {
+        let (refused, ids) = (self.refused(), RequestIds::new());
+        ClientGuard::new(ADMIN_LIMITS)
+            .with_room_for(room)
+            .refusing_by(move |client| refused.refuse(client, &ids))
+    }
 }
 
 /// Serves operators; `forward_auth` answers forward-auth subrequests.
@@ -56,37 +77,51 @@ pub(super) fn serve_admin(
     page: MetricsPage,
     forward_auth: DataPlane,
 ) -> io::Result<Server> {
-    let refused = web::Data::from(Arc::clone(&page.refused));
-    let (faults, github_keys) = (Arc::clone(&page.refused), settings.github_keys.clone());
-    let (operations, page) = (web::Data::new(operations), web::Data::new(page));
-    let app = move || {
-        App::new()
-            .app_data(Rc::new(forward_auth.worker()))
-            .app_data(Rc::new(GithubKeys::new(github_keys.clone())))
-            .app_data(operations.clone())
-            .app_data(page.clone())
-            .app_data(refused.clone())
-            .wrap(from_fn(admin::gate))
-            .configure(admin::routes)
+    let parts = Parts {
+        operations: web::Data::new(operations),
+        page: web::Data::new(page),
+        github_keys: settings.github_keys.clone(),
+        forward_auth,
     };
     let room = settings.admin.max_connections;
-    let guard = move || {
-        let (faults, ids) = (Arc::clone(&faults), RequestIds::new());
-        ClientGuard::new(ADMIN_LIMITS)
-            .with_room_for(room)
-            .refusing_by(move |refused| faults.refuse(refused, &ids))
-    };
     let builder = Server::build()
         .workers(1)
         .max_concurrent_connections(room.saturating_add(1))
+        .shutdown_timeout(DRAIN_TIMEOUT.as_secs())
         .disable_signals();
+    let draining = builder.graceful_shutdown_signal();
+    let begin = move || {
+        let guard = parts.guard(room);
+        close_with(&guard, &draining);
+        (guard, parts.clone().serve())
+    };
     let builder = match front {
         Front::Plain => builder.listen("admin", listener, move || {
-            guard().accept().and_then(admin_service!(app, TcpStream))
+            let begin = begin.clone();
+            fn_factory(move || {
+                let (guard, serving) = begin();
+                async move {
+                    let service = listener::plain(guard, serving.await?, Versions::HTTP_1_1);
+                    service.new_service(()).await
+                }
+            })
         })?,
         Front::Tls(acceptor) => builder.listen("admin", listener, move || {
-            let accept = guard().accept_tls(acceptor.clone(), ADMIN_HANDSHAKE_TIMEOUT);
-            accept.and_then(admin_service!(app, TlsSocket))
+            let (begin, acceptor) = (begin.clone(), acceptor.clone());
+            fn_factory(move || {
+                let (guard, serving) = begin();
+                let acceptor = acceptor.clone();
+                async move {
+                    let service = listener::tls(
+                        guard,
+                        acceptor,
+                        ADMIN_HANDSHAKE_TIMEOUT,
+                        serving.await?,
+                        Versions::HTTP_1_1,
+                    );
+                    service.new_service(()).await
+                }
+            })
         })?,
     };
     Ok(builder.run())

@@ -5,10 +5,10 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_server::{GracefulShutdownSignal, Server};
+use actix_server::Server;
 use futures_util::FutureExt as _;
 
-use crate::app::listener::Front;
+use crate::app::listener::{Front, close_with};
 use crate::app::shared::Shared;
 use crate::config::listen::ListenSettings;
 use crate::front::client_stream::{ClientFault, ClientGuard};
@@ -149,14 +149,4 @@ impl DataPlane {
             drain: self.shared.drain.clone(),
         }
     }
-}
-
-/// Closes the connections of a worker with its server: idle ones at once, others after their
-/// request.
-fn close_with(guard: &ClientGuard, draining: &GracefulShutdownSignal) {
-    let (guard, draining) = (guard.clone(), draining.clone());
-    actix_rt::spawn(async move {
-        draining.notified().await;
-        guard.close_idle();
-    });
 }

@@ -2,20 +2,18 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 
+use actix_server::GracefulShutdownSignal;
 use rustix::system::uname;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::error::StartError;
 use crate::front::certificates::{Certificates, ServerPair};
+use crate::front::client_stream::ClientGuard;
 
 /// Kernel backlog: connections that wait while every worker is busy.
 const BACKLOG: i32 = 1024;
-
-/// Timeout of closing a connection.
-pub(super) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Protocol below HTTP.
 #[derive(Clone)]
@@ -68,6 +66,16 @@ pub(super) fn listen(
         setting,
         cause,
     })
+}
+
+/// Closes the connections of a worker with its server: idle ones at once, others after their
+/// request.
+pub(super) fn close_with(guard: &ClientGuard, draining: &GracefulShutdownSignal) {
+    let (guard, draining) = (guard.clone(), draining.clone());
+    actix_rt::spawn(async move {
+        draining.notified().await;
+        guard.close_idle();
+    });
 }
 
 /// Name of this gateway for other gateways and the command line: host and listener address.

@@ -1,11 +1,9 @@
-//! The guarded client side: the byte stream that actix-http is given in place of the accepted
+//! The guarded client side: the byte stream that the dispatcher is given in place of the accepted
 //! socket.
 //!
-//! actix-http limits the time of the first head of a connection only, and no body and no response;
-//! it takes a bare line feed for the end of a line, and decodes the next request while a response
-//! is still owed, so that an error in the second takes the first with it. Here every head is held
-//! until it is complete, judged, and passed on when the response before it is out; bodies and
-//! responses must keep moving. What passes, actix-http takes: it has no head to refuse by itself.
+//! Every head is held until it is complete, judged, and passed on when the response before it is
+//! out; bodies and responses must keep moving. The codec of actix-http takes what passes: it has no
+//! head to refuse by itself.
 
 mod control;
 mod crowd;
@@ -306,8 +304,8 @@ impl<S: ClientSocket> ClientStream<S> {
         self.io.reset_on_close();
     }
 
-    /// Ends the connection over something the client did. To actix-http it is the end of the
-    /// stream.
+    /// Ends the connection over something the client did. To the dispatcher it is the end
+    /// of the stream.
     fn refuse(&mut self, fault: ClientFault, cx: &mut Context<'_>) {
         // The request of a body was answered, or its handler is to answer: it learns of the fault
         // through its payload. If it does not, the shutdown does.

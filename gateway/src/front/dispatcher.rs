@@ -42,7 +42,7 @@ use bytes::BytesMut;
 use futures_core::future::LocalBoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
-pub use self::handler::{AnswerBody, Handler, service};
+pub use self::handler::{AnswerBody, Handler};
 pub use self::ready_lines::ReadyLines;
 use self::{
     inbox::{Inbox, Room},
@@ -329,7 +329,7 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             }
             Turn::Waiting | Turn::Answering(_) | Turn::Ending | Turn::Closing => {}
         }
-        if self.left && !matches!(self.turn, Turn::Ending | Turn::Closing) {
+        if self.left && !self.goes_on() {
             // One whose bytes were at fault is answered by the stream where its handler has not,
             // before that is dropped: it is recorded so.
             if matches!(self.turn, Turn::Answering(_)) && self.output.is_out() {
@@ -340,6 +340,17 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             moved = Moved::Yes;
         }
         moved
+    }
+
+    /// Whether the connection is over anyway, or its handler answers a client that has ended its side.
+    fn goes_on(&self) -> bool {
+        match self.turn {
+            Turn::Ending | Turn::Closing => true,
+            Turn::Waiting => false,
+            Turn::Answering(_) | Turn::Sending(_) => {
+                H::ANSWERS_HALF_CLOSED && self.control.fault().is_none()
+            }
+        }
     }
 
     /// Whether the caller of a response that its client does not take may not go on.

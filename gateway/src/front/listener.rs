@@ -1,4 +1,4 @@
-//! What the public listener does with an accepted socket: PROXY protocol header, TLS handshake,
+//! What a listener does with an accepted socket: PROXY protocol header, TLS handshake,
 //! then HTTP/1.1 or HTTP/2.
 
 use std::{io, rc::Rc, time::Duration};
@@ -21,6 +21,14 @@ pub struct Versions {
     pub prior_knowledge: bool,
     /// Most requests at once on one connection of HTTP/2.
     pub max_streams: u32,
+}
+
+impl Versions {
+    /// HTTP/1.1 alone. With TLS, the certificates must offer nothing else.
+    pub const HTTP_1_1: Self = Self {
+        prior_knowledge: false,
+        max_streams: 0,
+    };
 }
 
 /// The requests of one worker, and how they are served.

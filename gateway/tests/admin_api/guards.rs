@@ -1,14 +1,6 @@
 //! Who may do what: tokens, roles, and the tags that a call asks for.
 
-use std::sync::Arc;
-
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer};
-use postern_gateway::admin::{self, Operations};
-use postern_gateway::auth::admin_token::{AdminToken, Role};
-use postern_gateway::keys::{KeyTable, Prefix};
-use postern_gateway::store::{FeedStatus, StoreHandle};
-use postern_shared::Secret;
+use postern_gateway::admin;
 use serde_json::json;
 
 use crate::client::{exchange, get};
@@ -219,55 +211,6 @@ fn without_tokens_the_api_is_off_and_the_operations_paths_are_not() {
     // It stays so until somebody sets a token.
     assert_eq!(response.header("retry-after"), None);
     assert_eq!(get(rig.admin, "/readyz", &[]).status, 200);
-}
-
-#[test]
-fn until_there_is_a_store_the_api_says_so() {
-    let (started, address) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        actix_rt::System::new().block_on(async move {
-            let token = AdminToken {
-                name: "admin".to_owned(),
-                role: Role::Admin,
-                secret: Secret::parse(ADMIN).unwrap(),
-            };
-            let store = StoreHandle::default();
-            let feed = Arc::new(FeedStatus::new());
-            let operations = Operations::new(
-                Arc::new(KeyTable::new()),
-                feed,
-                None,
-                Vec::new,
-                &[token],
-                Prefix::default(),
-                store,
-            );
-            let operations = actix_web::web::Data::new(operations);
-            let app = move || {
-                App::new()
-                    .app_data(operations.clone())
-                    .wrap(from_fn(admin::gate))
-                    .configure(admin::routes)
-            };
-            let server = HttpServer::new(app)
-                .workers(1)
-                .disable_signals()
-                .bind("127.0.0.1:0")
-                .unwrap();
-            started.send(server.addrs()[0]).unwrap();
-            server.run().await
-        })
-    });
-    let address = address.recv().unwrap();
-    let response = get(
-        address,
-        "/v1/keys",
-        &[&format!("authorization: Bearer {ADMIN}")],
-    );
-    assert_eq!(refusal(&response), (503, "store_unavailable".to_owned()));
-    assert_eq!(response.header("retry-after"), Some("1"));
-    let health = exchange(address, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    assert_eq!(health.status, 200);
 }
 
 #[test]

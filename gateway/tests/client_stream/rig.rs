@@ -1,4 +1,4 @@
-//! A server behind the guard, ours or that of actix-http, or without it, and a client on a raw socket.
+//! Our server behind the guard, or that of actix-http without it, and a client on a raw socket.
 
 use std::{
     convert::Infallible,
@@ -14,19 +14,20 @@ use std::{
 };
 
 use actix_http::{
-    HttpService, KeepAlive, Payload, Request, Response, StatusCode,
+    HttpService, Payload, Request, Response, StatusCode,
     body::{BodyStream, BoxBody, MessageBody as _},
 };
 use actix_rt::net::TcpStream;
 use actix_server::{Server, ServerHandle};
-use actix_service::{ServiceFactoryExt as _, fn_service};
+use actix_service::fn_service;
 use bytes::{Bytes, BytesMut};
 use futures_core::future::LocalBoxFuture;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use postern_gateway::front::client_stream::{
-    ClientControl, ClientFault, ClientGuard, ClientLimits, ClientStream, Pace,
+    ClientControl, ClientFault, ClientGuard, ClientLimits, Pace,
 };
-use postern_gateway::front::dispatcher::{self, Handler};
+use postern_gateway::front::dispatcher::Handler;
+use postern_gateway::front::listener::{self, Versions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Nothing here takes this long unless it hangs.
@@ -89,7 +90,7 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    /// Guarded streams with our dispatcher above them, as clients meet them.
+    /// Guarded streams with our dispatcher above them, as clients and operators meet them.
     pub(crate) fn guarded(limits: ClientLimits) -> Self {
         let seen = Seen::default();
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -101,41 +102,9 @@ impl TestServer {
                 .disable_signals()
                 .listen("guarded", listener, move || {
                     let faults = shared.clone();
-                    ClientGuard::new(limits)
-                        .observed_by(move |_, fault| faults.faults.lock().unwrap().push(fault))
-                        .accept()
-                        .and_then(dispatcher::service(Rc::new(shared.clone())))
-                });
-        Self::start(server.unwrap().run(), address, seen)
-    }
-
-    /// Guarded streams with actix-http above them, as operators meet them.
-    pub(crate) fn before_actix(limits: ClientLimits) -> Self {
-        let seen = Seen::default();
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let shared = seen.clone();
-        let server =
-            Server::build()
-                .workers(1)
-                .disable_signals()
-                .listen("guarded", listener, move || {
-                    let (seen, faults) = (shared.clone(), shared.clone());
                     let guard = ClientGuard::new(limits)
                         .observed_by(move |_, fault| faults.faults.lock().unwrap().push(fault));
-                    let http = HttpService::build()
-                        .client_request_timeout(Duration::ZERO)
-                        .keep_alive(KeepAlive::Os)
-                        .h1_allow_half_closed(false)
-                        .client_disconnect_timeout(Duration::from_secs(2))
-                        .on_connect_ext(|io: &ClientStream<TcpStream>, data| {
-                            data.insert(io.control());
-                        })
-                        .finish(fn_service(move |req: Request| {
-                            let control = req.conn_data::<Rc<ClientControl>>().cloned();
-                            handle(req, control, seen.clone()).map(Ok::<_, Infallible>)
-                        }));
-                    guard.accept().and_then(http)
+                    listener::plain(guard, Rc::new(shared.clone()), Versions::HTTP_1_1)
                 });
         Self::start(server.unwrap().run(), address, seen)
     }

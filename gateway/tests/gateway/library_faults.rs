@@ -208,7 +208,7 @@ fn d8_d9_the_h2_of_actix_and_awc_is_never_spoken() {
                 "{offered:?}"
             );
         }
-        // The public listener has a front of its own over another h2. The admin listener is served by actix-http.
+        // The public listener has a front of its own over another h2. The admin listener offers none.
     }
     // Without TLS: by prior knowledge, and by asking. The first is no HTTP/1.1, and the second is passed over.
     let rig = Rig::before(&origin);

@@ -4,6 +4,7 @@
 //! Three things hold for every row, whatever it says: nothing comes back that is 5xx, nothing hangs, and the origin never sees a
 //! request for `/smuggled`.
 
+mod admin;
 mod attacks;
 mod framing;
 mod fuzz;

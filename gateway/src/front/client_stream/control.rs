@@ -39,8 +39,7 @@ pub(super) struct Listeners {
     pub(super) refuser: Option<Rc<Refuser>>,
 }
 
-/// One client connection, as its handlers see it. In the connection data of every request; see
-/// [`ClientStream::control`](super::ClientStream::control).
+/// One client connection, as the handlers of its requests see it.
 pub struct ClientControl {
     peer: Option<SocketAddr>,
     fault: Cell<Option<ClientFault>>,

@@ -1,4 +1,4 @@
-//! The reading side: from bytes of the client to requests that actix-http may see.
+//! The reading side: from bytes of the client to requests that the dispatcher may see.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! Follows the responses that actix-http writes, to know where each of them ends.
+//! Follows the responses that the dispatcher writes, to know where each of them ends.
 
 use crate::wire::{
     body::Framing,
@@ -54,7 +54,7 @@ impl Outgoing {
     /// Follows the first `taken` of the bytes offered, and stops after the first event. Gives the
     /// number followed.
     ///
-    /// `offered` has every head whole that begins in it: actix-http writes it at once.
+    /// `offered` has every head whole that begins in it: it is written at once.
     pub(super) fn follow(
         &mut self,
         offered: &[u8],

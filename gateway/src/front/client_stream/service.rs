@@ -1,12 +1,10 @@
-//! The step between the listener and actix-http: each accepted socket becomes a guarded stream.
+//! The step between the listener and the dispatcher: each accepted socket becomes a guarded stream.
 
 use std::{
     future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration,
 };
 
-use actix_http::{Protocol, error::DispatchError};
 use actix_rt::net::TcpStream;
-use actix_service::{ServiceFactory, fn_service};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -108,15 +106,9 @@ impl ClientGuard {
         self
     }
 
-    /// Guards one accepted socket.
-    pub fn guard(&self, io: TcpStream) -> io::Result<ClientStream<TcpStream>> {
-        let peer = prepare(&io)?;
-        Ok(self.wrap(io, peer))
-    }
-
-    /// Guards a stream that is not the accepted socket itself, such as TLS over it. Deadlines count
-    /// from now.
-    pub fn wrap<S>(&self, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
+    /// Guards a stream that was not accepted. Deadlines count from now.
+    #[cfg(test)]
+    pub(in crate::front) fn wrap<S>(&self, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
         self.wrap_taken(Taken {
             place: self.crowd.enter(),
             io,
@@ -263,79 +255,6 @@ impl ClientGuard {
             since,
         };
         Ok((taken, begins))
-    }
-
-    /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that speaks
-    /// plain HTTP is answered in it; any other that does not manage the handshake is closed without
-    /// a word: there is nothing that it would understand.
-    pub fn accept_tls(
-        &self,
-        acceptor: TlsAcceptor,
-        timeout: Duration,
-    ) -> impl ServiceFactory<
-        TcpStream,
-        Config = (),
-        Response = (ClientStream<TlsSocket>, Protocol, Option<SocketAddr>),
-        Error = DispatchError,
-        InitError = (),
-    > + use<> {
-        let guard = self.clone();
-        fn_service(move |io: TcpStream| {
-            let (guard, acceptor) = (guard.clone(), acceptor.clone());
-            async move {
-                let taken = guard.take_tls(io, &acceptor, timeout).await?;
-                let peer = taken.peer;
-                Ok((guard.wrap_taken(taken), Protocol::Http1, peer))
-            }
-        })
-    }
-
-    /// The accept step, to be put before an `actix_http::HttpService`:
-    ///
-    /// ```no_run
-    /// # use std::{convert::Infallible, time::Duration};
-    /// # use actix_http::{HttpService, KeepAlive, Request, Response};
-    /// # use actix_rt::net::TcpStream;
-    /// # use actix_service::{ServiceFactoryExt as _, fn_service};
-    /// # use postern_gateway::front::client_stream::{ClientGuard, ClientLimits, ClientStream};
-    /// # fn limits() -> ClientLimits { todo!() }
-    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    /// # let _ =
-    /// actix_server::Server::build().listen("public", listener, || {
-    ///     let http = HttpService::build()
-    ///         .client_request_timeout(Duration::ZERO)
-    ///         .keep_alive(KeepAlive::Os)
-    ///         .h1_allow_half_closed(false)
-    ///         .client_disconnect_timeout(Duration::from_secs(2))
-    ///         .on_connect_ext(|io: &ClientStream<TcpStream>, data| {
-    ///             data.insert(io.control());
-    ///         })
-    ///         .finish(fn_service(|_: Request| async { Ok::<_, Infallible>(Response::ok()) }));
-    ///     ClientGuard::new(limits()).accept().and_then(http)
-    /// });
-    /// ```
-    ///
-    /// The deadlines of heads and of idle connections are the guard's, hence the first two
-    /// settings: those of actix-http hold for the first request alone, or cost an allocation for
-    /// every one.
-    pub fn accept(
-        &self,
-    ) -> impl ServiceFactory<
-        TcpStream,
-        Config = (),
-        Response = (ClientStream<TcpStream>, Protocol, Option<SocketAddr>),
-        Error = DispatchError,
-        InitError = (),
-    > + use<> {
-        let guard = self.clone();
-        fn_service(move |io: TcpStream| {
-            let guard = guard.clone();
-            async move {
-                let (taken, _) = guard.take_plain(io, false).await?;
-                let peer = taken.peer;
-                Ok((guard.wrap_taken(taken), Protocol::Http1, peer))
-            }
-        })
     }
 }
 

@@ -16,8 +16,7 @@ use super::{
 };
 
 impl<S: ClientSocket> ClientStream<S> {
-    /// Only ever between two responses, so that it can interrupt none, and actix-http has nothing
-    /// left to write.
+    /// Only ever between two responses, so that it can interrupt none.
     pub(super) fn write_refusal(&mut self, cx: &mut Context<'_>) {
         if let Some(response) = self.control.refusal(self.owed) {
             if self.owed {
@@ -75,8 +74,7 @@ impl<S: ClientSocket> ClientStream<S> {
         self.owed = false;
         self.control.end_exchange();
         match self.incoming {
-            // The wish to leave HTTP was not granted; actix-http takes the rest of the connection
-            // for a body nevertheless.
+            // The wish to leave HTTP was not granted. What follows is not to be taken for requests.
             Incoming::Answering if self.endless => {
                 self.close();
                 cx.waker().wake_by_ref();
@@ -135,5 +133,32 @@ impl<S: ClientSocket> ClientStream<S> {
             }
         }
         Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+    use crate::front::client_stream::{ClientGuard, ClientLimits};
+
+    impl ClientSocket for DuplexStream {
+        fn reset_on_close(&self) {}
+    }
+
+    /// D12, whoever writes them.
+    #[actix_rt::test]
+    async fn bytes_outside_a_response_end_the_connection() {
+        let faults = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&faults);
+        let guard = ClientGuard::new(ClientLimits::UNLIMITED)
+            .observed_by(move |_, fault| seen.borrow_mut().push(fault));
+        let (_client, socket) = duplex(64);
+        let written = guard.wrap(socket, None).write(b"0\r\n\r\n").await;
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(*faults.borrow(), [ClientFault::StrayResponse]);
     }
 }

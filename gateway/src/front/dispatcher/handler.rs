@@ -1,23 +1,18 @@
-//! What a dispatcher has answer requests, and the service that begins one for each connection.
+//! What a dispatcher has answer requests.
 
 use std::{
-    net::SocketAddr,
     rc::Rc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use actix_http::{
-    KeepAlive, Protocol, Request, Response, ServiceConfig,
+    Request, Response,
     body::{BoxBody, MessageBody},
-    error::DispatchError,
 };
-use actix_service::{ServiceFactory, fn_service};
 use futures_core::future::LocalBoxFuture;
-use futures_util::FutureExt as _;
 
-use super::{Dispatcher, ReadyLines};
-use crate::front::client_stream::{ClientControl, ClientFault, ClientSocket, ClientStream};
+use super::ReadyLines;
+use crate::front::client_stream::{ClientControl, ClientFault};
 
 /// Answers the requests of one worker.
 pub trait Handler {
@@ -25,6 +20,10 @@ pub trait Handler {
     type Body: AnswerBody;
     /// What is held for as long as a connection is.
     type Connection;
+
+    /// Whether a request is answered though its client has ended its side of the connection, or is
+    /// gone. Otherwise the request ends with that.
+    const ANSWERS_HALF_CLOSED: bool = false;
 
     /// A connection begins.
     fn connected(&self) -> Self::Connection;
@@ -51,24 +50,6 @@ pub trait Handler {
         request: Request,
         client: &Rc<ClientControl>,
     ) -> LocalBoxFuture<'static, Response<Self::Body>>;
-}
-
-/// The step after the one that accepts: each guarded connection is served by `handler`, to its end.
-pub fn service<S: ClientSocket, H: Handler + 'static>(
-    handler: Rc<H>,
-) -> impl ServiceFactory<
-    (ClientStream<S>, Protocol, Option<SocketAddr>),
-    Config = (),
-    Response = (),
-    Error = DispatchError,
-    InitError = (),
-> {
-    // Its deadlines are not ours; from it come the text of `Date` and that connections are kept.
-    let config = ServiceConfig::new(KeepAlive::Os, Duration::ZERO, Duration::ZERO, false, None);
-    fn_service(move |(client, _, peer)| {
-        let serving = Dispatcher::new(client, peer, Rc::clone(&handler), config.clone());
-        serving.map(Ok)
-    })
 }
 
 /// The body of an answer.
