@@ -265,9 +265,11 @@ fn a_gateway_that_was_killed_is_succeeded_by_the_next_one_at_its_address() {
     fleet.join(&variables);
     drop(fleet.gateways.pop().unwrap().kill());
     fleet.join(&variables);
-    let listed = fleet.command(&["gateways", "--json"]);
-    let gateways: Value = serde_json::from_slice(&listed.stdout).unwrap();
-    assert_eq!(gateways.as_array().unwrap().len(), 2, "{gateways}");
+    eventually("the one before is forgotten", || {
+        let listed = fleet.command(&["gateways", "--json"]);
+        let gateways: Value = serde_json::from_slice(&listed.stdout).unwrap();
+        gateways.as_array().unwrap().len() == 2
+    });
     let (id, line) = fleet.key("acme");
     let output = fleet.command(&["keys", "revoke", &id, "--wait"]);
     assert!(output.status.success(), "{output:?}");
