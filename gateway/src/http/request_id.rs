@@ -10,22 +10,45 @@ use crate::keys::{Prefix, token};
 /// Maximum length in bytes of an id that a client sends.
 const MAX_BYTES: usize = 128;
 
+/// Number of digits of an id that is made here.
+const MADE_DIGITS: usize = 32;
+
 /// Id of a request: the client's if well formed, otherwise 32 hexadecimal digits.
 #[derive(Debug, Clone)]
-pub struct RequestId(HeaderValue);
+pub struct RequestId(Origin);
+
+#[derive(Debug, Clone)]
+enum Origin {
+    /// In place: most ids are made here, and a header value would be allocated twice.
+    Made([u8; MADE_DIGITS]),
+    Given(HeaderValue),
+}
 
 impl RequestId {
+    /// Id as bytes, all of them ASCII.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Origin::Made(digits) => digits,
+            Origin::Given(id) => id.as_bytes(),
+        }
+    }
+
     /// Id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Both kinds of ids are ASCII; `HeaderValue::to_str` would check every byte again.
-        str::from_utf8(self.0.as_bytes()).unwrap_or("")
+        str::from_utf8(self.as_bytes()).unwrap_or("")
     }
 
     /// Id as a header value.
     #[must_use]
     pub fn header_value(&self) -> HeaderValue {
-        self.0.clone()
+        match &self.0 {
+            Origin::Made(digits) => {
+                HeaderValue::from_bytes(digits).unwrap_or(HeaderValue::from_static("0"))
+            }
+            Origin::Given(id) => id.clone(),
+        }
     }
 }
 
@@ -60,7 +83,7 @@ impl RequestIds {
                     && !token::contains_key(id.as_bytes(), prefix)
                     && !is_credential(id.as_bytes(), headers) =>
             {
-                RequestId(id.clone())
+                RequestId(Origin::Given(id.clone()))
             }
             _ => self.make(),
         }
@@ -76,13 +99,15 @@ impl RequestIds {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
-        let mut text = [0; 32];
-        let mut rest = u128::from(self.worker) << 64 | u128::from(mixed);
-        for char in text.iter_mut().rev() {
-            *char = b"0123456789abcdef"[(rest & 0xf) as usize];
-            rest >>= 4;
+        let number = u128::from(self.worker) << 64 | u128::from(mixed);
+        let mut digits = [0; MADE_DIGITS];
+        let (pairs, _) = digits.as_chunks_mut();
+        // No table, so that the compiler can vectorise the loop.
+        for (pair, byte) in pairs.iter_mut().zip(number.to_be_bytes()) {
+            *pair = [byte >> 4, byte & 0xf]
+                .map(|digit| digit + if digit < 10 { b'0' } else { b'a' - 10 });
         }
-        RequestId(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0")))
+        RequestId(Origin::Made(digits))
     }
 }
 

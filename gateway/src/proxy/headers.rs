@@ -160,7 +160,9 @@ impl ForOrigin<'_> {
         for (name, value) in own {
             head.line(name, value);
         }
-        head.line(&REQUEST_ID, &self.request_id.header_value());
+        head.with(&REQUEST_ID, |line| {
+            line.extend_from_slice(self.request_id.as_bytes());
+        });
         self.write_forwarding(client, &presented, &mut head);
         head.with(&header::VIA, |line| line.extend_from_slice(VIA.as_bytes()));
         if let Some(protocol) = upgrade {
