@@ -117,6 +117,7 @@ struct Collector {
 struct Batch {
     lines: Vec<u8>,
     count: u64,
+    time: TimeText,
     /// Whether a task will hand the batch over.
     hand_over_planned: bool,
 }
@@ -186,7 +187,7 @@ impl Batch {
     fn push(&mut self, entry: &Entry<'_>) {
         let lines = &mut self.lines;
         lines.extend_from_slice(b"{\"time\":\"");
-        push_time(lines, entry.at);
+        lines.extend_from_slice(self.time.of(entry.at));
         lines.extend_from_slice(b"\",\"request_id\":");
         push_text(lines, entry.request_id);
         // An address, a number and fixed words need no escaping.
@@ -269,19 +270,53 @@ fn push_text(lines: &mut Vec<u8>, text: &str) {
     lines.push(b'"');
 }
 
-/// Writes a time in RFC 3339, UTC, with milliseconds.
-fn push_time(lines: &mut Vec<u8>, at: SystemTime) {
-    let at = OffsetDateTime::from(at.max(UNIX_EPOCH));
-    let (hour, minute, second, millis) = at.to_hms_milli();
+/// Writes times in RFC 3339, UTC, with milliseconds. Keeps the text of the last second, which most
+/// lines share.
+struct TimeText {
+    second: u64,
+    text: [u8; 24],
+}
+
+impl Default for TimeText {
+    fn default() -> Self {
+        Self {
+            second: 0,
+            text: *b"1970-01-01T00:00:00.000Z",
+        }
+    }
+}
+
+impl TimeText {
+    fn of(&mut self, at: SystemTime) -> &[u8] {
+        let passed = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if passed.as_secs() != self.second {
+            self.second = passed.as_secs();
+            self.text = text_of(UNIX_EPOCH + passed);
+        }
+        let [.., hundreds, tens, ones, _] = &mut self.text;
+        let millis = passed.subsec_millis();
+        for (digit, number) in [
+            (hundreds, millis / 100),
+            (tens, millis / 10),
+            (ones, millis),
+        ] {
+            *digit = b'0' + (number % 10) as u8;
+        }
+        &self.text
+    }
+}
+
+/// Text of the second that `at` lies in.
+fn text_of(at: SystemTime) -> [u8; 24] {
+    let at = OffsetDateTime::from(at);
     let mut text = *b"0000-00-00T00:00:00.000Z";
     for (end, mut number) in [
         (4, u16::try_from(at.year()).unwrap_or(9999)),
         (7, u8::from(at.month()).into()),
         (10, at.day().into()),
-        (13, hour.into()),
-        (16, minute.into()),
-        (19, second.into()),
-        (23, millis),
+        (13, at.hour().into()),
+        (16, at.minute().into()),
+        (19, at.second().into()),
     ] {
         for digit in text.iter_mut().take(end).rev() {
             if number == 0 {
@@ -291,7 +326,7 @@ fn push_time(lines: &mut Vec<u8>, at: SystemTime) {
             number /= 10;
         }
     }
-    lines.extend_from_slice(&text);
+    text
 }
 
 #[cfg(test)]

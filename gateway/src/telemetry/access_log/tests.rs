@@ -58,15 +58,23 @@ fn a_line_says_what_happened() {
 
 #[test]
 fn times_are_of_rfc_3339() {
-    for (millis, text) in [
+    let times = [
         (0, "1970-01-01T00:00:00.000Z"),
+        (999, "1970-01-01T00:00:00.999Z"),
+        (1_000, "1970-01-01T00:00:01.000Z"),
         (981_173_106_007, "2001-02-03T04:05:06.007Z"),
+        (981_173_106_120, "2001-02-03T04:05:06.120Z"),
         (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
-    ] {
-        let mut line = Vec::new();
-        push_time(&mut line, UNIX_EPOCH + Duration::from_millis(millis));
-        assert_eq!(String::from_utf8(line).unwrap(), text);
+    ];
+    let mut kept = TimeText::default();
+    // Clocks are set back too.
+    for (millis, text) in times.into_iter().chain(times.into_iter().rev()) {
+        let at = UNIX_EPOCH + Duration::from_millis(millis);
+        assert_eq!(kept.of(at), text.as_bytes());
+        assert_eq!(TimeText::default().of(at), text.as_bytes());
     }
+    let before = UNIX_EPOCH - Duration::from_secs(1);
+    assert_eq!(kept.of(before), times[0].1.as_bytes());
 }
 
 /// First column of the documented table with this head.
