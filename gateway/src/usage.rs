@@ -9,12 +9,14 @@ pub mod meter;
 pub mod quota_use;
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
+use crate::hash::IdHasher;
 use crate::keys::{Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
 
 /// Usage by key and hour.
 #[derive(Debug, Default)]
-pub struct UsagePage(HashMap<(KeyId, Hour), Used>);
+pub struct UsagePage(HashMap<(KeyId, Hour), Used, BuildHasherDefault<IdHasher>>);
 
 /// Usage of one key in one hour.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,7 +62,7 @@ impl UsagePage {
 
     /// Takes the page and leaves an empty one of the same capacity.
     fn take(&mut self) -> Self {
-        let next = HashMap::with_capacity(self.0.len());
+        let next = HashMap::with_capacity_and_hasher(self.0.len(), BuildHasherDefault::default());
         Self(std::mem::replace(&mut self.0, next))
     }
 
