@@ -145,10 +145,15 @@ pub fn check_shape(token: &[u8], prefix: &Prefix) -> Result<(), MalformedKey> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(MalformedKey::TooLong);
     }
+    let is_shaped = is_key_shaped(token, prefix);
+    // The alphabet of own keys is a part of that of bearer tokens.
+    if is_shaped && is_own_key(token, prefix) {
+        return Ok(());
+    }
     if !is_b64token(token) {
         return Err(MalformedKey::Charset);
     }
-    if is_key_shaped(token, prefix) && !is_own_key(token, prefix) {
+    if is_shaped {
         return Err(MalformedKey::Checksum);
     }
     Ok(())
