@@ -91,9 +91,12 @@ impl PlainRules<'_> {
                 _ => lines.push(field.name, field.value),
             }
         }
-        match vary::merged(&vary, self.vary) {
-            Some(merged) => lines.push(b"vary", &merged),
-            None => vary.iter().for_each(|value| lines.push(b"vary", value)),
+        if vary.is_empty() {
+            lines.push_names(b"vary", self.vary);
+        } else if let Some(merged) = vary::merged(&vary, self.vary) {
+            lines.push(b"vary", &merged);
+        } else {
+            vary.iter().for_each(|value| lines.push(b"vary", value));
         }
         Some(PlainHead { status, lines })
     }

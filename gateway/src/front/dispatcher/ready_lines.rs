@@ -31,6 +31,21 @@ impl ReadyLines {
         }
     }
 
+    /// Adds a line with these names as its members, unless there is none.
+    pub fn push_names(&mut self, name: &[u8], members: &[HeaderName]) {
+        let Some((first, others)) = members.split_first() else {
+            return;
+        };
+        for part in [name, b": ", first.as_str().as_bytes()] {
+            self.bytes.extend_from_slice(part);
+        }
+        for other in others {
+            self.bytes.extend_from_slice(b", ");
+            self.bytes.extend_from_slice(other.as_str().as_bytes());
+        }
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
     /// Whether `Date` is among them.
     pub(super) fn has_date(&self) -> bool {
         self.has_date
@@ -56,6 +71,20 @@ mod tests {
     use actix_http::header::{self, HeaderValue};
 
     use super::*;
+
+    #[test]
+    fn names_are_the_members_of_one_line() {
+        let names = [header::AUTHORIZATION, header::COOKIE, header::ACCEPT];
+        for (count, wanted) in [
+            (0, ""),
+            (1, "vary: authorization\r\n"),
+            (3, "vary: authorization, cookie, accept\r\n"),
+        ] {
+            let mut lines = ReadyLines::default();
+            lines.push_names(b"vary", &names[..count]);
+            assert_eq!(lines.bytes, wanted);
+        }
+    }
 
     #[test]
     fn headers_of_the_response_replace_lines_of_their_name() {
