@@ -150,11 +150,17 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
     /// Goes on as far as it goes now.
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !matches!(self.turn, Turn::Closing) {
-            // All that is there, before anything is done about it: a request may be at fault in its
-            // body.
-            while self.read(cx) == Moved::Yes {}
-            let was_at_work = !matches!(self.turn, Turn::Waiting);
-            let went_on = self.go_on(cx);
+            // What follows a whole request matters only while its handler is not done.
+            let is_whole = self.inbox.is_none() && matches!(self.turn, Turn::Answering(_));
+            let answered = is_whole.then(|| self.poll_answer(cx));
+            if answered != Some(Moved::Yes) {
+                // All that is there, before anything is done about it: a request may be at fault in
+                // its body.
+                while self.read(cx) == Moved::Yes {}
+            }
+            let was_at_work = is_whole || !matches!(self.turn, Turn::Waiting);
+            let answered = answered.unwrap_or_else(|| self.poll_answer(cx));
+            let went_on = self.go_on(cx, answered);
             if was_at_work && matches!(self.turn, Turn::Waiting) {
                 // The next request may be here already.
                 self.decode(cx);
@@ -302,15 +308,19 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
         }
     }
 
-    /// Has the handler go on, or takes more of the answer.
-    fn go_on(&mut self, cx: &mut Context<'_>) -> Moved {
-        let mut moved = Moved::No;
+    /// Has the handler go on.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Moved {
         if let Turn::Answering(answering) = &mut self.turn
             && let Poll::Ready(answer) = answering.as_mut().poll(cx)
         {
             self.answer(answer);
-            moved = Moved::Yes;
+            return Moved::Yes;
         }
+        Moved::No
+    }
+
+    /// Takes more of the answer, which has `moved` if its handler is done.
+    fn go_on(&mut self, cx: &mut Context<'_>, mut moved: Moved) -> Moved {
         match self.turn {
             Turn::Sending(_) => {
                 if self.gather(cx) == Moved::Yes {
