@@ -67,10 +67,10 @@ pub(super) fn unpack<const BYTES: usize, const CHARS: usize>(packed: [u8; BYTES]
         let [first, second, third] = *packed;
         let bits = u32::from_be_bytes([0, first, second, third]);
         *chars = [
-            digit(bits >> 18),
-            digit(bits >> 12 & 0x3f),
-            digit(bits >> 6 & 0x3f),
-            digit(bits & 0x3f),
+            digit_of(bits >> 18),
+            digit_of(bits >> 12),
+            digit_of(bits >> 6),
+            digit_of(bits),
         ];
     }
     text
@@ -92,6 +92,20 @@ fn value(char: u8) -> u32 {
         .copied()
         .unwrap_or_default()
         .into()
+}
+
+/// Digit of the lowest six bits, without a branch.
+fn digit_of(bits: u32) -> u8 {
+    const DIGITS: [u8; 64] = {
+        let mut digits = [b'0'; 64];
+        let mut value = 0;
+        while value < ALPHABET.len() {
+            digits[value] = ALPHABET[value];
+            value += 1;
+        }
+        digits
+    };
+    DIGITS[(bits & 0x3f) as usize]
 }
 
 fn digit(value: u32) -> u8 {

@@ -42,9 +42,9 @@ macro_rules! public_id {
 
             fn of(random: &[u8; RANDOM_CHARS]) -> Self {
                 let mut id = [0; $prefix.len() + RANDOM_CHARS];
-                for (to, from) in id.iter_mut().zip($prefix.bytes().chain(random.iter().copied())) {
-                    *to = from;
-                }
+                let (begin, rest) = id.split_at_mut($prefix.len());
+                begin.copy_from_slice($prefix.as_bytes());
+                rest.copy_from_slice(random);
                 Self(id)
             }
 
