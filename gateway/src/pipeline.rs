@@ -45,7 +45,7 @@ use crate::http::refusal::Refusal;
 use crate::http::shown_path::ShownPath;
 use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
-use crate::keys::{UnixMillis, token};
+use crate::keys::token;
 use crate::limits::Purpose;
 use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
@@ -408,7 +408,7 @@ fn enter<'a>(
         keys: &worker.keys,
         prefix: &policy.prefix,
         issuers: &policy.issuers,
-        now: UnixMillis::from(exchange.at()),
+        now: exchange.at(),
         may_verify: &|| brake::may_verify(worker, policy, address),
     };
     let presented = verifiers.authenticate(&credentials);
@@ -610,7 +610,7 @@ fn authorise(
     }
     match presented {
         Ok(Proven::Key(key)) => {
-            let now = UnixMillis::from(exchange.at());
+            let now = exchange.at();
             let attempt = Attempt {
                 address: Some(address),
                 method: Some(exchange.method().as_str()),

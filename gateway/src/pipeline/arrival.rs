@@ -2,7 +2,7 @@
 //! loggable method and path.
 
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use actix_http::body::BodySize;
 use actix_http::header::{self, HeaderMap, HeaderName};
@@ -12,6 +12,7 @@ use crate::front::client_stream::ClientControl;
 use crate::http::client_address::ClientAddress;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
+use crate::keys::UnixMillis;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::headers::REQUEST_ID;
 use crate::wire::clock::now;
@@ -19,7 +20,7 @@ use crate::wire::clock::now;
 /// A request whose head has arrived.
 pub(super) struct Arrival {
     /// Arrival time by the wall clock.
-    pub(super) at: SystemTime,
+    pub(super) at: UnixMillis,
     /// Start of the latency measurement (monotonic).
     pub(super) begun: Instant,
     pub(super) request_id: RequestId,
@@ -48,7 +49,7 @@ impl Arrival {
         let is_key = headers.contains_key(&REQUEST_ID)
             && worker.keys.has_foreign_in(request_id.as_str().as_bytes());
         let arrival = Self {
-            at: SystemTime::now(),
+            at: UnixMillis::now(),
             begun: now().into_std(),
             request_id: if is_key {
                 worker.request_ids.make()
@@ -74,7 +75,7 @@ impl Arrival {
     #[must_use]
     pub(super) fn malformed(client: &ClientControl, worker: &Worker) -> Self {
         Self {
-            at: SystemTime::now(),
+            at: UnixMillis::now(),
             begun: now().into_std(),
             request_id: worker.request_ids.make(),
             address: ClientAddress::identify(client.peer(), &HeaderMap::new(), &[]),

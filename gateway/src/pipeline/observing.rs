@@ -9,7 +9,7 @@ use crate::auth::demand::Denial;
 use crate::auth::key_sources::Credentials;
 use crate::auth::{Caller, Proven};
 use crate::keys::adoption::{AdoptionKey, ClientClass, Day, Network, Newcomer};
-use crate::keys::{UnixMillis, token};
+use crate::keys::token;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::observed::Observed;
 use crate::pipeline::refused::Refused;
@@ -40,7 +40,7 @@ pub(super) fn pass(
 
 /// Counts a request on a route that observes, for the report.
 pub(super) fn count(worker: &Worker, exchange: &Exchange, route: &Route, headers: &HeaderMap) {
-    let at = UnixMillis::from(exchange.at());
+    let at = exchange.at();
     let newcomer = exchange.observed().map(|observed| Newcomer {
         code: observed.code.into(),
         cause: observed.cause.as_ref().into(),

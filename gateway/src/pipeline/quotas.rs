@@ -2,7 +2,6 @@
 
 use crate::auth::Caller;
 use crate::http::refusal::{Exceeded, Refusal};
-use crate::keys::UnixMillis;
 use crate::limits::Purpose;
 use crate::limits::quota::{Counted, Notice, QuotaVerdict};
 use crate::pipeline::record::Exchange;
@@ -31,7 +30,7 @@ pub(super) fn reserve(
     let Some(counted) = counted else {
         return Ok(());
     };
-    let at = UnixMillis::from(exchange.at());
+    let at = exchange.at();
     let verdict = policy.quotas.reserve(counted, route.cost, at, purpose);
     tell(&verdict, |count| {
         if let Some(metrics) = worker.tally.metrics() {

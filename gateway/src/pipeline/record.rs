@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_http::{Request, ResponseHead};
@@ -24,7 +24,7 @@ use crate::http::rate_limit_fields::Told;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
-use crate::keys::{ConsumerId, KnownKey};
+use crate::keys::{ConsumerId, KnownKey, UnixMillis};
 use crate::limits::concurrency::Held;
 use crate::limits::quota::{Counted, Outcome, Reserved};
 use crate::limits::{Charge, Standing};
@@ -157,7 +157,7 @@ impl Exchange {
 
     /// Arrival time.
     #[must_use]
-    pub fn at(&self) -> SystemTime {
+    pub fn at(&self) -> UnixMillis {
         self.arrival.at
     }
 

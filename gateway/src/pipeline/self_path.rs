@@ -151,9 +151,7 @@ fn tell(
 
 impl<'k> SelfView<'k> {
     fn of_key(key: &'k KnownKey, policy: &Policy, route: &Arc<Route>, exchange: &Exchange) -> Self {
-        let quotas = policy
-            .quotas
-            .of_caller(key, UnixMillis::from(exchange.at()));
+        let quotas = policy.quotas.of_caller(key, exchange.at());
         let key_view = KeyView {
             id: key.id().as_str(),
             scopes: key.scopes().iter().map(str::to_owned).collect(),
@@ -177,7 +175,7 @@ impl<'k> SelfView<'k> {
         exchange: &Exchange,
     ) -> Self {
         let (token, consumer) = (holder.token(), holder.consumer());
-        let at = UnixMillis::from(exchange.at());
+        let at = exchange.at();
         let quotas = consumer.map(|consumer| {
             let counted = Counted::Consumer(consumer);
             policy.quotas.of_caller(counted, at)

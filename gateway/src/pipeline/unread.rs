@@ -1,12 +1,13 @@
 //! Answers and logs connections that the client guard rejected before a request existed.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_http::header::HeaderMap;
 
 use crate::front::client_stream::Refused;
 use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
+use crate::keys::UnixMillis;
 use crate::pipeline::worker::Worker;
 use crate::telemetry::access_log::{Ending, Entry};
 
@@ -27,7 +28,7 @@ pub fn refuse(worker: &Worker, refused: &Refused<'_>) -> Option<Vec<u8>> {
     let request_id = worker.request_ids.make();
     let bytes = refusal.to_bytes(realm, &request_id);
     let entry = Entry {
-        at: SystemTime::now(),
+        at: UnixMillis::now(),
         request_id: request_id.as_str(),
         client: ClientAddress::identify(refused.client.peer(), &none, &[]).client,
         method: "",

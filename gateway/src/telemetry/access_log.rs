@@ -7,12 +7,12 @@
 use std::cell::RefCell;
 use std::io::Write;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
 use crate::http::client_address::write_caller_address;
-use crate::keys::CallerAddress;
+use crate::keys::{CallerAddress, UnixMillis};
 use crate::telemetry::log_writer::LogWriter;
 
 /// Batch size that triggers a hand-over.
@@ -63,7 +63,7 @@ impl Ending {
 #[derive(Debug, Clone)]
 pub struct Entry<'a> {
     /// Arrival time.
-    pub at: SystemTime,
+    pub at: UnixMillis,
     /// Request id.
     pub request_id: &'a str,
     /// Client address.
@@ -273,7 +273,7 @@ fn push_text(lines: &mut Vec<u8>, text: &str) {
 /// Writes times in RFC 3339, UTC, with milliseconds. Keeps the text of the last second, which most
 /// lines share.
 struct TimeText {
-    second: u64,
+    second: i64,
     text: [u8; 24],
 }
 
@@ -287,14 +287,14 @@ impl Default for TimeText {
 }
 
 impl TimeText {
-    fn of(&mut self, at: SystemTime) -> &[u8] {
-        let passed = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        if passed.as_secs() != self.second {
-            self.second = passed.as_secs();
-            self.text = text_of(UNIX_EPOCH + passed);
+    fn of(&mut self, at: UnixMillis) -> &[u8] {
+        let passed = at.0.max(0);
+        let (second, millis) = (passed / 1000, passed % 1000);
+        if second != self.second {
+            self.second = second;
+            self.text = text_of(at);
         }
         let [.., hundreds, tens, ones, _] = &mut self.text;
-        let millis = passed.subsec_millis();
         for (digit, number) in [
             (hundreds, millis / 100),
             (tens, millis / 10),
@@ -307,8 +307,8 @@ impl TimeText {
 }
 
 /// Text of the second that `at` lies in.
-fn text_of(at: SystemTime) -> [u8; 24] {
-    let at = OffsetDateTime::from(at);
+fn text_of(at: UnixMillis) -> [u8; 24] {
+    let at = OffsetDateTime::from(SystemTime::from(at));
     let mut text = *b"0000-00-00T00:00:00.000Z";
     for (end, mut number) in [
         (4, u16::try_from(at.year()).unwrap_or(9999)),

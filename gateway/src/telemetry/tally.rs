@@ -78,7 +78,7 @@ impl Tally {
         metrics.ended(entry, stream);
         let Some(key) = key else { return };
         let refused = entry.code.is_some() && (400..500).contains(&entry.status);
-        let at = UnixMillis::from(entry.at + entry.duration);
+        let at = entry.at.after(entry.duration);
         let bodies = BodyBytes {
             read: entry.bytes_in,
             sent: entry.bytes_out,

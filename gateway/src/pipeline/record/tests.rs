@@ -36,7 +36,7 @@ async fn a_panic_within_a_response_breaks_it_off_and_is_recorded() {
     let address = ClientAddress::identify(None, &none, &[]);
     let id = RequestIds::new().make();
     let arrival = Arrival {
-        at: SystemTime::now(),
+        at: UnixMillis::now(),
         begun: Instant::now(),
         request_id: id,
         address,
