@@ -188,11 +188,18 @@ pub fn write_caller_address(address: CallerAddress, text: &mut Vec<u8>) {
 fn write_address(address: IpAddr, text: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => {
+            text.reserve("255.255.255.255".len());
             for (index, octet) in address.octets().into_iter().enumerate() {
                 if index > 0 {
                     text.push(b'.');
                 }
-                text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+                if octet >= 100 {
+                    text.push(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    text.push(b'0' + octet / 10 % 10);
+                }
+                text.push(b'0' + octet % 10);
             }
         }
         IpAddr::V6(address) => text.extend_from_slice(address.to_string().as_bytes()),
