@@ -9,6 +9,7 @@ use actix_http::{Method, RequestHead, Uri, Version};
 use crate::http::path_rules::check_path;
 use crate::http::refusal::Refusal;
 use crate::http::upgrade::Upgrade;
+use crate::wire::head::parse_length;
 
 /// Methods that are proxied: those of RFC 9110, section 9 except `CONNECT` and `TRACE`, plus
 /// `PATCH` (RFC 5789).
@@ -107,8 +108,9 @@ impl Target {
 
 /// Accepts `100-continue` only, which the gateway itself meets (RFC 9110, section 10.1.1).
 fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
+    static EXPECT: HeaderName = header::EXPECT;
     let met = headers
-        .get_all(header::EXPECT)
+        .get_all(&EXPECT)
         .all(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if met {
         Ok(())
@@ -119,8 +121,9 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
 
 /// Detects loops: each round through this gateway adds an entry to `Via`.
 fn check_hops(headers: &HeaderMap) -> Result<(), Refusal> {
+    static FIELD: HeaderName = header::VIA;
     let hops = headers
-        .get_all(header::VIA)
+        .get_all(&FIELD)
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','));
     let ours = hops
@@ -204,33 +207,45 @@ fn normalize_host(host: &HeaderValue) -> Result<HeaderValue, Refusal> {
 /// bracketed IPv6 address.
 #[must_use]
 pub fn is_host(text: &[u8]) -> bool {
-    let Ok(text) = str::from_utf8(text) else {
-        return false;
-    };
-    let (name, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("ip", port),
+    if let [b'[', rest @ ..] = text {
+        let bracketed = str::from_utf8(rest)
+            .ok()
+            .and_then(|rest| rest.split_once(']'));
+        return bracketed.is_some_and(|(address, port)| {
+            address.parse::<Ipv6Addr>().is_ok() && is_port(port.as_bytes())
+        });
+    }
+    let name_end = text.iter().position(|byte| *byte == b':');
+    let (name, port) = text.split_at(name_end.unwrap_or(text.len()));
+    name.len() <= 253 && is_name(name) && is_port(port)
+}
+
+/// Whether `text` is labels between dots. One trailing dot is allowed; an empty label is not.
+fn is_name(text: &[u8]) -> bool {
+    let mut label_is_empty = true;
+    for byte in text.strip_suffix(b".").unwrap_or(text) {
+        match byte {
+            b'.' if label_is_empty => return false,
+            b'.' => label_is_empty = true,
+            b'-' | b'_' | b'~' => label_is_empty = false,
+            byte if byte.is_ascii_alphanumeric() => label_is_empty = false,
             _ => return false,
-        },
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
-    };
-    let port_is_one = match port.strip_prefix(':') {
-        // The default one (RFC 3986, section 3.2.3).
-        Some("") => true,
-        Some(digits) => {
-            digits.len() <= 5
-                && digits.bytes().all(|byte| byte.is_ascii_digit())
-                && digits.parse::<u16>().is_ok()
         }
-        None => port.is_empty(),
-    };
-    // One trailing dot is allowed; an empty label is not.
-    let mut labels = name.strip_suffix('.').unwrap_or(name).split('.');
-    let name_is_one = labels.all(|label| !label.is_empty())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
-    port_is_one && name_is_one && name.len() <= 253
+    }
+    !label_is_empty
+}
+
+/// Whether `text` is a port after its colon, or nothing.
+fn is_port(text: &[u8]) -> bool {
+    match text {
+        // The second is the default one (RFC 3986, section 3.2.3).
+        [] | [b':'] => true,
+        [b':', digits @ ..] => {
+            digits.len() <= 5
+                && parse_length(digits).is_some_and(|port| u16::try_from(port).is_ok())
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
