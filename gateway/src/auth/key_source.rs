@@ -350,7 +350,8 @@ fn one<T>(mut items: impl Iterator<Item = T>) -> Result<Option<T>, Denial> {
 
 /// Credential of the one `Authorization` line, if it has this scheme; possibly empty.
 fn credential<'r>(headers: &'r HeaderMap, scheme: &str) -> Result<Option<&'r [u8]>, Denial> {
-    let line = one(headers.get_all(header::AUTHORIZATION))?;
+    static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
+    let line = one(headers.get_all(&AUTHORIZATION))?;
     Ok(line.and_then(|line| of_scheme(line.as_bytes(), scheme)))
 }
 

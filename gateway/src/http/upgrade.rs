@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use actix_http::header::{self, HeaderValue};
+use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_http::{Method, RequestHead, Version};
 use thiserror::Error;
 
@@ -23,8 +23,10 @@ impl Upgrade {
     /// Parses the requested upgrade.
     #[must_use]
     pub fn requested(head: &RequestHead) -> Self {
+        static UPGRADE: HeaderName = header::UPGRADE;
         let headers = &head.headers;
-        let Some(protocol) = headers.get(header::UPGRADE) else {
+        // By reference, as every request is asked.
+        let Some(protocol) = headers.get(&UPGRADE) else {
             return Self::No;
         };
         let names = |name, wanted: &str| {
@@ -114,8 +116,6 @@ fn is_protocol(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use actix_http::header::HeaderName;
-
     use super::*;
 
     #[test]
