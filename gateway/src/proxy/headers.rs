@@ -2,6 +2,8 @@
 //! set, then sets the gateway's own. Towards the client: removes hop-by-hop headers and the secret.
 
 use std::borrow::Cow;
+use std::cell::LazyCell;
+use std::ops::Deref;
 
 use actix_http::Method;
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -121,8 +123,9 @@ impl ForOrigin<'_> {
         upgrade: Option<&HeaderValue>,
     ) -> OriginHead {
         let mut head = OriginHead::begin(method, path, self.host);
-        let presented = self.credentials.of(self.caller);
-        let presented = PresentedKey::new(self.prefix, self.keys, presented.as_deref());
+        // Looked for once there is a header to search.
+        let key = LazyCell::new(|| self.credentials.of(self.caller));
+        let presented = LazyCell::new(|| PresentedKey::new(self.prefix, self.keys, key.as_deref()));
         let nominated = Nominated::by(client);
         let mut trace = TraceContext::default();
         for (name, value) in client {
@@ -215,10 +218,10 @@ impl ForOrigin<'_> {
         bytes.collect::<Vec<_>>().into_iter()
     }
 
-    fn write_forwarding(
+    fn write_forwarding<'p>(
         &self,
         client: &HeaderMap,
-        presented: &PresentedKey<'_>,
+        presented: &impl Deref<Target = PresentedKey<'p>>,
         head: &mut HeadWriter,
     ) {
         let trusted = match self.address.through_trusted_proxy {
@@ -480,7 +483,8 @@ struct Nominated(Vec<HeaderName>);
 
 impl Nominated {
     fn by(headers: &HeaderMap) -> Self {
-        let lines = headers.get_all(header::CONNECTION);
+        static CONNECTION: HeaderName = header::CONNECTION;
+        let lines = headers.get_all(&CONNECTION);
         let names = lines
             .filter_map(|line| line.to_str().ok())
             .flat_map(|line| line.split(','))
