@@ -104,11 +104,14 @@ impl RequestIds {
         let (pairs, _) = digits.as_chunks_mut();
         // No table, so that the compiler can vectorise the loop.
         for (pair, byte) in pairs.iter_mut().zip(number.to_be_bytes()) {
-            *pair = [byte >> 4, byte & 0xf]
-                .map(|digit| digit + if digit < 10 { b'0' } else { b'a' - 10 });
+            *pair = [hexadecimal(byte >> 4), hexadecimal(byte & 0xf)];
         }
         RequestId(Origin::Made(digits))
     }
+}
+
+fn hexadecimal(digit: u8) -> u8 {
+    digit + if digit < 10 { b'0' } else { b'a' - 10 }
 }
 
 impl Default for RequestIds {

@@ -108,13 +108,13 @@ pub(super) fn for_caller(
     caller: &Caller,
 ) -> ForwardedResponse {
     if answer.response.body().is_plain() {
-        let id = exchange.request_id().as_str();
+        let id = exchange.request_id().as_bytes();
         announce_end(answer.response.headers_mut(), caller);
         let with_ours = |_: &mut _, body: OriginBody| {
             let mut body = body.with_line(REQUEST_ID.as_str(), id);
             exchange
                 .told()
-                .each_line(|name, value| body.add_line(name.as_str(), &value));
+                .each_line(|name, value| body.add_line(name.as_str(), value.as_bytes()));
             body
         };
         answer.response = answer.response.map_body(with_ours);

@@ -275,15 +275,15 @@ impl OriginBody {
 
     /// Adds a line to those that are ready.
     #[must_use]
-    pub fn with_line(mut self, name: &str, value: &str) -> Self {
+    pub fn with_line(mut self, name: &str, value: &[u8]) -> Self {
         self.add_line(name, value);
         self
     }
 
     /// Adds a line to those that are ready.
-    pub fn add_line(&mut self, name: &str, value: &str) {
+    pub fn add_line(&mut self, name: &str, value: &[u8]) {
         if let Some(lines) = &mut self.lines {
-            lines.push(name.as_bytes(), value.as_bytes());
+            lines.push(name.as_bytes(), value);
         }
     }
 

@@ -49,8 +49,7 @@ impl PlainRules<'_> {
     #[must_use]
     pub fn read(&self, head: &[u8]) -> Option<PlainHead> {
         let (line, rest) = split_first_line(head);
-        let code = str::from_utf8(line.get(9..12)?).ok()?;
-        let status = StatusCode::from_u16(code.parse().ok()?).ok()?;
+        let status = StatusCode::from_bytes(line.get(9..12)?).ok()?;
         let mut lines = ReadyLines::with_capacity(rest.len() + OUR_BYTES);
         let mut vary = Vec::new();
         for field in fields(rest) {
