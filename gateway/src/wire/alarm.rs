@@ -3,11 +3,14 @@
 use std::{
     future::Future as _,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use super::clock::now;
 
@@ -18,11 +21,14 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 ///
 /// The timer of the runtime is registered once and then left alone: meeting a deadline only forgets
 /// it, and a timer that fires for a forgotten deadline is set to the one that holds by then.
-/// Registering anew for every wait would cost more than the rest of the guard.
+/// Registering anew for every wait would cost more than the rest of the guard. Nor is the timer asked
+/// again by the task that it wakes already.
 #[derive(Debug, Default)]
 pub(crate) struct Alarm {
     due: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Whom the timer wakes, if it is registered.
+    wakes: Option<Waker>,
 }
 
 impl Alarm {
@@ -49,11 +55,22 @@ impl Alarm {
             return Poll::Pending;
         };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        let wakes_in_time = sleep.deadline() <= due && now() < sleep.deadline();
+        let is_told = |waker: &Waker| waker.will_wake(cx.waker());
+        if wakes_in_time && self.wakes.as_ref().is_some_and(is_told) {
+            return Poll::Pending;
+        }
+        self.wakes = None;
         if sleep.deadline() > due {
             sleep.as_mut().reset(due);
         }
         loop {
-            ready!(sleep.as_mut().poll(cx));
+            // Without budget, the runtime puts the task off and the timer is not registered.
+            let has_budget = coop::has_budget_remaining();
+            if sleep.as_mut().poll(cx).is_pending() {
+                self.wakes = has_budget.then(|| cx.waker().clone());
+                return Poll::Pending;
+            }
             if sleep.deadline() >= due || now() >= due {
                 self.due = None;
                 return Poll::Ready(());
@@ -195,6 +212,40 @@ mod tests {
         alarm.arm(Duration::from_millis(20));
         poll_fn(|cx| alarm.poll(cx)).await;
         assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[tokio::test]
+    async fn a_timer_that_the_runtime_put_off_rings_nevertheless() {
+        let mut alarm = Alarm::default();
+        alarm.arm(Duration::from_millis(20));
+        let start = Instant::now();
+        let mut polls = 0;
+        poll_fn(|cx| {
+            polls += 1;
+            if polls == 1 {
+                while coop::has_budget_remaining() {
+                    assert!(std::pin::pin!(coop::consume_budget()).poll(cx).is_ready());
+                }
+            }
+            alarm.poll(cx)
+        })
+        .await;
+        assert!(start.elapsed() >= Duration::from_millis(20) && polls > 1);
+    }
+
+    #[tokio::test]
+    async fn the_task_that_asked_last_is_woken() {
+        let mut alarm = Alarm::default();
+        alarm.arm(Duration::from_millis(30));
+        let other = &mut Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            assert!(is_pending(&mut alarm).await);
+            assert!(alarm.poll(other).is_pending());
+        }
+        let asked = poll_fn(|cx| alarm.poll(cx));
+        tokio::time::timeout(Duration::from_secs(30), asked)
+            .await
+            .expect("a ring");
     }
 
     #[tokio::test]
