@@ -232,6 +232,8 @@ fn what_counts_is_what_the_settings_say_and_whoever_leaves_early() {
         (None, ClientLeft, 1),
         (None, NotAnswered, 0),
         (Some("2xx"), Answered(204), 1),
+        (Some("2xx"), Answered(101), 0),
+        (Some("1xx"), Answered(101), 1),
         (Some("2xx"), Answered(304), 0),
         (Some("2xx"), Answered(404), 0),
         (Some("2xx"), ClientLeft, 1),
