@@ -17,6 +17,54 @@ pub(crate) fn refused(file: &str, variables: &[(&str, &str)], arguments: &[&str]
     )
 }
 
+/// A token of the admin API.
+pub(crate) const ADMIN_TOKEN: &str = "bad-input-2c7f51d07be84a63";
+
+/// Checks files of settings that are refused, a line of the table each: `CHANGE => PATH => PART OF
+/// THE REASON`. The change is `OLD -> NEW` in the file `good`, or what follows that file; `⏎` ends a
+/// line of it. Returns all that was said of each file.
+pub(crate) fn refuses(good: &str, table: &str) -> Vec<String> {
+    refuses_in(tempfile::tempdir().unwrap().path(), good, table)
+}
+
+/// As [`refuses`], beside the files of a directory.
+pub(crate) fn refuses_in(directory: &Path, good: &str, table: &str) -> Vec<String> {
+    let rows = table.trim().lines().map(|row| {
+        let cells: Vec<&str> = row.trim().split(" => ").collect();
+        let [change, path, reason] = cells[..] else {
+            panic!("{row}");
+        };
+        let change = change.replace(" ⏎ ", "\n");
+        let file = match change.split_once(" ->") {
+            Some((old, new)) => good.replace(old, new.trim_start()),
+            None => format!("{good}{change}\n"),
+        };
+        std::fs::write(directory.join("gateway.toml"), &file).unwrap();
+        let secrets = [("SHARED_SECRET", SECRET), ("ADMIN_TOKEN", ADMIN_TOKEN)];
+        let output = gateway(directory, &secrets, &["check"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{file}: {said}");
+        let line = said
+            .lines()
+            .find(|line| line.trim_start().starts_with(&format!("{path} (")));
+        let line = line.unwrap_or_else(|| panic!("{path} is not in {said} of {file}"));
+        assert!(line.contains(reason), "{file}: {line}");
+        for (_, secret) in secrets {
+            assert!(!said.contains(secret), "{said}");
+        }
+        said
+    });
+    rows.collect()
+}
+
+/// Fails where a file had more than one problem.
+pub(crate) fn one_problem_each(said: &[String]) {
+    for said in said {
+        assert!(said.starts_with("gateway: a problem with"), "{said}");
+        assert_eq!(said.lines().count(), 2, "{said}");
+    }
+}
+
 #[test]
 fn without_a_shared_secret_it_refuses_to_start_and_says_what_it_looked_for() {
     let (code, said) = refused("", &[], &["serve"]);
@@ -66,226 +114,86 @@ fn a_secret_is_refused_with_the_reason_and_never_shown() {
 
 #[test]
 fn a_path_for_questions_of_keys_is_below_its_route_and_no_other() {
-    for (file, part) in [
-        (
-            "path = \"/v1\"\nself_path = \"/whoami\"",
-            "is not below that of the route, \"/v1\"",
-        ),
-        (
-            "path = \"/v1\"\nself_path = \"/v10/me\"",
-            "write the whole path, such as \"/v1/whoami\"",
-        ),
-        ("self_path = \"whoami\"", "begins with '/'"),
-        ("self_path = \"/\"", "such as \"/whoami\""),
-        (
-            "self_path = \"/me?\"",
-            "without dot segments, a query or escapes",
-        ),
-        (
-            "self_path = \"/%6de\"",
-            "without dot segments, a query or escapes",
-        ),
-        ("self_path = \"/a/../me\"", "without dot segments"),
-        ("self_path = \"/m\u{e9}\"", "letters, digits"),
-        ("self_path = \"/me/\"", "single '/'"),
-        ("self_path = \"/healthz\"", "is listen.health_path"),
-        (
-            "self_path = \"/me\"\nmethods = [\"POST\"]",
-            "keys ask with GET",
-        ),
-    ] {
-        let file = format!("[listen]\nhealth_path = \"/healthz\"\n[[routes]]\n{file}\n");
-        let (code, said) = refused(&file, &[("SHARED_SECRET", SECRET)], &["check"]);
-        assert_eq!(code, 2, "{said}");
-        assert!(
-            said.contains("routes[0].self_path (from "),
-            "{file}: {said}"
-        );
-        assert!(said.contains(part), "{file}: {said}");
-        assert!(said.starts_with("gateway: a problem with"), "{said}");
-    }
+    let route = "[listen]\nhealth_path = \"/healthz\"\n[[routes]]\n";
+    one_problem_each(&refuses(
+        route,
+        r#"
+            path = "/v1" ⏎ self_path = "/whoami" => routes[0].self_path => is not below that of the route, "/v1"
+            path = "/v1" ⏎ self_path = "/v10/me" => routes[0].self_path => write the whole path, such as "/v1/whoami"
+            self_path = "whoami" => routes[0].self_path => begins with '/'
+            self_path = "/" => routes[0].self_path => such as "/whoami"
+            self_path = "/me?" => routes[0].self_path => without dot segments, a query or escapes
+            self_path = "/%6de" => routes[0].self_path => without dot segments, a query or escapes
+            self_path = "/a/../me" => routes[0].self_path => without dot segments
+            self_path = "/mé" => routes[0].self_path => letters, digits
+            self_path = "/me/" => routes[0].self_path => single '/'
+            self_path = "/healthz" => routes[0].self_path => is listen.health_path
+            self_path = "/me" ⏎ methods = ["POST"] => routes[0].self_path => keys ask with GET
+        "#,
+    ));
 }
 
 #[test]
 fn limits_that_cannot_work_are_refused_and_words_of_others_are_answered_with_ours() {
     let good = "name = \"a\"\nby = \"key\"\nlimit = 10\nwindow = \"1m\"\n";
-    let with = |more: &str| format!("[[rate_limits]]\n{good}{more}\n");
-    let instead = |old: &str, new: &str| with("").replace(old, new);
-    for (file, path, part) in [
+    let good = format!("[[rate_limits]]\n{good}");
+    one_problem_each(&refuses(
+        &good,
+        r#"
+            limit = 10 -> limit = 0 => rate_limits[0].limit => from 1 to
+            limit = 10 -> limit = -1 => rate_limits[0].limit => from 1 to
+            limit = 10 -> limit = 60000001 => rate_limits[0].limit => 60000000
+            limit = 10 -> => rate_limits[0].limit => it is missing
+            name = "a" -> => rate_limits[0].name => it is missing
+            name = "a" -> name = "A b" => rate_limits[0].name => lower-case
+            window = "1m" -> => rate_limits[0].window => it is missing
+            "1m" -> "500ms" => rate_limits[0].window => 1s to 1day
+            "1m" -> "1500ms" => rate_limits[0].window => whole seconds
+            "1m" -> "2days" => rate_limits[0].window => 1s to 1day
+            "1m" -> 60 => rate_limits[0].window => with their unit
+            by = "key" -> => rate_limits[0].by => it is missing
+            "key" -> "ip" => rate_limits[0].by[0] => written "address"
+            "key" -> "tag:a b" => rate_limits[0].by[0] => "consumer"
+            "key" -> ["key", "key"] => rate_limits[0].by => twice
+            "key" -> ["key", "gateway"] => rate_limits[0].by => alone
+            "key" -> ["key", "anonymous"] => rate_limits[0].by => never apply
+            burst = 0 => rate_limits[0].burst => from 1 to
+            burst = 11 => rate_limits[0].burst => at most what a window allows, 10
+            routes = ["nowhere"] => rate_limits[0].routes[0] => there is "default"
+            requests_per_unit = 1 => rate_limits[0].requests_per_unit => written limit
+            minute = 100 => rate_limits[0].minute => window = "1m"
+            limit_by = "ip" => rate_limits[0].limit_by => written by
+            month = 1 => rate_limits[0].month => a quota
+            nothing = 1 => rate_limits[0].nothing => here are: name, by
+            [[routes]] ⏎ cost = 11 => routes[0].cost => "a" allows 10
+            burst = 5 ⏎ [[routes]] ⏎ cost = 6 => routes[0].cost => "a" allows 5
+            [[routes]] ⏎ limits = ["b"] => routes[0].limits[0] => no limit "b"
+            routes = ["/other"] ⏎ [[routes]] ⏎ path = "/other" ⏎ [[routes]] ⏎ limits = ["a"] => routes[1].limits[0] => "a" does not hold on the route "/": add it to the routes of the limit
+        "#,
+    ));
+    for (by, reason) in [
         (
-            instead("limit = 10", "limit = 0"),
-            "rate_limits[0].limit",
-            "from 1 to",
+            r#""address""#,
+            r#""a" by "address" holds whether the route "/" names it or not: leave it out"#,
         ),
         (
-            instead("limit = 10", "limit = -1"),
-            "rate_limits[0].limit",
-            "from 1 to",
+            r#"["anonymous", "address"]"#,
+            r#"by "anonymous", "address" holds whether"#,
         ),
-        (
-            instead("limit = 10", "limit = 60000001"),
-            "rate_limits[0].limit",
-            "60000000",
-        ),
-        (
-            instead("limit = 10\n", ""),
-            "rate_limits[0].limit",
-            "it is missing",
-        ),
-        (
-            instead("name = \"a\"\n", ""),
-            "rate_limits[0].name",
-            "it is missing",
-        ),
-        (
-            instead("name = \"a\"", "name = \"A b\""),
-            "rate_limits[0].name",
-            "lower-case",
-        ),
-        (
-            instead("window = \"1m\"\n", ""),
-            "rate_limits[0].window",
-            "it is missing",
-        ),
-        (
-            instead("\"1m\"", "\"500ms\""),
-            "rate_limits[0].window",
-            "1s to 1day",
-        ),
-        (
-            instead("\"1m\"", "\"1500ms\""),
-            "rate_limits[0].window",
-            "whole seconds",
-        ),
-        (
-            instead("\"1m\"", "\"2days\""),
-            "rate_limits[0].window",
-            "1s to 1day",
-        ),
-        (
-            instead("\"1m\"", "60"),
-            "rate_limits[0].window",
-            "with their unit",
-        ),
-        (
-            instead("by = \"key\"\n", ""),
-            "rate_limits[0].by",
-            "it is missing",
-        ),
-        (
-            instead("\"key\"", "\"ip\""),
-            "rate_limits[0].by[0]",
-            "written \"address\"",
-        ),
-        (
-            instead("\"key\"", "\"tag:a b\""),
-            "rate_limits[0].by[0]",
-            "\"consumer\"",
-        ),
-        (
-            instead("\"key\"", "[\"key\", \"key\"]"),
-            "rate_limits[0].by",
-            "twice",
-        ),
-        (
-            instead("\"key\"", "[\"key\", \"gateway\"]"),
-            "rate_limits[0].by",
-            "alone",
-        ),
-        (
-            instead("\"key\"", "[\"key\", \"anonymous\"]"),
-            "rate_limits[0].by",
-            "never apply",
-        ),
-        (with("burst = 0"), "rate_limits[0].burst", "from 1 to"),
-        (
-            with("burst = 11"),
-            "rate_limits[0].burst",
-            "at most what a window allows, 10",
-        ),
-        (
-            with("routes = [\"nowhere\"]"),
-            "rate_limits[0].routes[0]",
-            "there is \"default\"",
-        ),
-        (
-            with("requests_per_unit = 1"),
-            "rate_limits[0].requests_per_unit",
-            "written limit",
-        ),
-        (
-            with("minute = 100"),
-            "rate_limits[0].minute",
-            "window = \"1m\"",
-        ),
-        (
-            with("limit_by = \"ip\""),
-            "rate_limits[0].limit_by",
-            "written by",
-        ),
-        (with("month = 1"), "rate_limits[0].month", "a quota"),
-        (
-            with("nothing = 1"),
-            "rate_limits[0].nothing",
-            "here are: name, by",
-        ),
-        (
-            format!("{0}{0}", with("")),
-            "rate_limits[1].name",
-            "another limit",
-        ),
-        (
-            with("[[routes]]\ncost = 11"),
-            "routes[0].cost",
-            "\"a\" allows 10",
-        ),
-        (
-            with("burst = 5\n[[routes]]\ncost = 6"),
-            "routes[0].cost",
-            "\"a\" allows 5",
-        ),
-        (
-            with("[[routes]]\nlimits = [\"b\"]"),
-            "routes[0].limits[0]",
-            "no limit \"b\"",
-        ),
-        (
-            with(
-                "routes = [\"/other\"]\n[[routes]]\npath = \"/other\"\n[[routes]]\nlimits = [\"a\"]",
-            ),
-            "routes[1].limits[0]",
-            "\"a\" does not hold on the route \"/\": add it to the routes of the limit",
-        ),
-        (
-            instead("\"key\"", "\"address\"") + "[[routes]]\nlimits = [\"a\"]",
-            "routes[0].limits[0]",
-            "\"a\" by \"address\" holds whether the route \"/\" names it or not: leave it out",
-        ),
-        (
-            instead("\"key\"", "[\"anonymous\", \"address\"]") + "[[routes]]\nlimits = [\"a\"]",
-            "routes[0].limits[0]",
-            "by \"anonymous\", \"address\" holds whether",
-        ),
-        (
-            instead("\"key\"", "\"gateway\"") + "[[routes]]\nlimits = [\"a\"]",
-            "routes[0].limits[0]",
-            "by \"gateway\" holds whether",
-        ),
-        (
-            "[limits]\nipv6_prefix = 129".to_owned(),
-            "limits.ipv6_prefix",
-            "from 32 to 128",
-        ),
+        (r#""gateway""#, r#"by "gateway" holds whether"#),
     ] {
-        let (code, said) = refused(&file, &[("SHARED_SECRET", SECRET)], &["check"]);
-        assert_eq!(code, 2, "{file}: {said}");
-        let line = said
-            .lines()
-            .find(|line| line.trim_start().starts_with(&format!("{path} (")))
-            .unwrap_or_else(|| panic!("{path} is not in {said}"));
-        assert!(line.contains(part), "{line}");
-        assert_eq!(said.lines().count(), 2, "one problem: {said}");
+        let row = format!("[[routes]] ⏎ limits = [\"a\"] => routes[0].limits[0] => {reason}");
+        one_problem_each(&refuses(&good.replace("\"key\"", by), &row));
     }
+    let twice = format!("{good}{good}");
+    one_problem_each(&refuses(
+        &twice,
+        "# twice => rate_limits[1].name => another limit",
+    ));
+    one_problem_each(&refuses(
+        "",
+        "[limits] ⏎ ipv6_prefix = 129 => limits.ipv6_prefix => from 32 to 128",
+    ));
     // What does not hold where it would not fit.
     for fits in [
         "routes = [\"/dear\"]\n[[routes]]\npath = \"/dear\"\n[[routes]]\ncost = 11",
@@ -293,7 +201,11 @@ fn limits_that_cannot_work_are_refused_and_words_of_others_are_answered_with_our
         "routes = [\"/\"]\n[[routes]]\nlimits = [\"a\"]",
     ] {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("gateway.toml"), with(fits)).unwrap();
+        std::fs::write(
+            directory.path().join("gateway.toml"),
+            format!("{good}{fits}"),
+        )
+        .unwrap();
         let output = gateway(directory.path(), &[("SHARED_SECRET", SECRET)], &["check"]);
         assert!(output.status.success(), "{output:?}");
     }
@@ -610,77 +522,31 @@ fn bad_usage_is_exit_2() {
 
 #[test]
 fn credentials_that_nothing_can_prove_are_refused() {
-    let variables = [("SHARED_SECRET", SECRET)];
-    for (file, path, part) in [
-        ("[auth]\nmethods = []", "auth.methods", "such as \"key\""),
-        (
-            "[auth]\nmethods = [\"oauth\"]",
-            "auth.methods[0]",
-            "\"jwt:NAME\"",
-        ),
-        (
-            "[auth]\nmethods = \"jwt\"",
-            "auth.methods",
-            "[[jwt.issuers]]",
-        ),
-        (
-            "[[routes]]\nauth = [\"key\", \"jwt:\"]",
-            "routes[0].auth[1]",
-            "name of an issuer",
-        ),
-        (
-            "[[routes]]\nauth = [\"jwt\", \"jwt:corp\"]",
-            "routes[0].auth[1]",
-            "already",
-        ),
-        (
-            "[[routes]]\nauth = \"key, key\"",
-            "routes[0].auth[1]",
-            "already",
-        ),
-        (
-            "[[routes]]\nauth = \"jwt:corp\"",
-            "routes[0].auth",
-            "[[jwt.issuers]]",
-        ),
-    ] {
-        let (code, said) = refused(file, &variables, &["check"]);
-        let line = said.lines().find(|line| line.contains(path));
-        let line = line.unwrap_or_else(|| panic!("{file:?}: {said}"));
-        assert!(code == 2 && line.contains(part), "{file:?}: {line}");
-        assert!(said.starts_with("gateway: a problem"), "{said}");
-    }
+    one_problem_each(&refuses(
+        "",
+        r#"
+            [auth] ⏎ methods = [] => auth.methods => such as "key"
+            [auth] ⏎ methods = ["oauth"] => auth.methods[0] => "jwt:NAME"
+            [auth] ⏎ methods = "jwt" => auth.methods => [[jwt.issuers]]
+            [[routes]] ⏎ auth = ["key", "jwt:"] => routes[0].auth[1] => name of an issuer
+            [[routes]] ⏎ auth = ["jwt", "jwt:corp"] => routes[0].auth[1] => already
+            [[routes]] ⏎ auth = "key, key" => routes[0].auth[1] => already
+            [[routes]] ⏎ auth = "jwt:corp" => routes[0].auth => [[jwt.issuers]]
+        "#,
+    ));
 }
 
 #[test]
 fn routes_name_issuers_that_are_there_and_do_not_set_their_headers() {
     const ISSUER: &str = "[[jwt.issuers]]\nname = \"corp\"\nissuer = \"https://corp.example/\"\nany_audience = true\nforward_claims = { \"x-user\" = \"sub\" }\n";
-    let variables = [("SHARED_SECRET", SECRET)];
-    for (file, path, part) in [
-        (
-            "[[routes]]\nauth = [\"key\", \"jwt:crop\"]\n",
-            "routes[0].auth",
-            "there is \"corp\"",
-        ),
-        (
-            "[auth]\nmethods = [\"jwt:other\"]\n",
-            "auth.methods",
-            "no issuer \"other\"",
-        ),
-        (
-            "[[routes]]\nset_request_headers = { X-User = \"me\" }\n",
-            "routes[0].set_request_headers",
-            "forward_claims",
-        ),
-        (
-            "[[routes]]\nremove_request_headers = [\"X-USER\"]\n",
-            "routes[0].remove_request_headers",
-            "forward_claims",
-        ),
-    ] {
-        let (code, said) = refused(&format!("{file}{ISSUER}"), &variables, &["check"]);
-        let line = said.lines().find(|line| line.contains(path));
-        let line = line.unwrap_or_else(|| panic!("{file:?}: {said}"));
-        assert!(code == 2 && line.contains(part), "{file:?}: {line}");
-    }
+    // The tables of routes follow that of the issuer.
+    refuses(
+        ISSUER,
+        r#"
+            [[routes]] ⏎ auth = ["key", "jwt:crop"] => routes[0].auth => there is "corp"
+            [auth] ⏎ methods = ["jwt:other"] => auth.methods => no issuer "other"
+            [[routes]] ⏎ set_request_headers = { X-User = "me" } => routes[0].set_request_headers => forward_claims
+            [[routes]] ⏎ remove_request_headers = ["X-USER"] => routes[0].remove_request_headers => forward_claims
+        "#,
+    );
 }

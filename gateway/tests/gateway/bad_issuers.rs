@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::bad_input::{one_problem_each, refuses_in};
 use crate::certificates::Authority;
 use crate::rig::{SECRET, gateway};
 
@@ -42,216 +43,84 @@ const GOOD: &str =
 #[test]
 fn an_issuer_that_cannot_work_is_refused_and_words_of_others_are_answered_with_ours() {
     let directory = files();
-    let with = |more: &str| format!("[[jwt.issuers]]\n{GOOD}{more}\n");
-    let instead = |old: &str, new: &str| with("").replace(old, new);
-    let twin = GOOD.replace("corp", "twin");
-    let namesake = GOOD.replace("login", "other");
-    let forward = |name: &str| with(&format!("forward_claims = {{ \"{name}\" = \"email\" }}"));
-    for (file, path, part) in [
-        (instead("name = \"corp\"\n", ""), "name", "it is missing"),
-        (instead("\"corp\"", "\"Corp\""), "name", "lower-case"),
-        (instead("\"corp\"", "\"\""), "name", "1 to 63"),
-        (
-            instead("issuer = \"https://login.example.com/\"\n", ""),
-            "issuer",
-            "it is missing",
-        ),
-        (
-            instead("https://login", "http://login"),
-            "issuer",
-            "over https",
-        ),
-        (
-            instead("https://login.example.com/", "https://login.example.com/?a"),
-            "issuer",
-            "no query",
-        ),
-        (
-            instead("https://login.example.com/", "corp"),
-            "issuer",
-            "set jwks_url",
-        ),
-        (
-            instead("audiences = [\"api\"]\n", ""),
-            "audiences",
-            "any_audience = true",
-        ),
-        (
-            with("any_audience = true"),
-            "any_audience",
-            "leave one of them out",
-        ),
-        (instead("[\"api\"]", "[\"\"]"), "audiences[0]", "1 to 512"),
-        (
-            with("jwks_url = \"http://login.example.com/keys\""),
-            "jwks_url",
-            "over https",
-        ),
-        (with("jwks_url = \"keys\""), "jwks_url", "not an address"),
-        (
-            with("jwks_url = \"https://a/\"\njwks_file = \"keys\""),
-            "jwks_file",
-            "jwks_url is set",
-        ),
-        (with("jwks_file = \"/nowhere\""), "jwks_file", "/nowhere"),
-        (
-            with("jwks_file = \"private\""),
-            "jwks_file",
-            "no key that the gateway",
-        ),
-        (
-            with("jwks_file = \"empty\""),
-            "jwks_file",
-            "no key that the gateway",
-        ),
-        (with("jwks_file = \"html\""), "jwks_file", "{\"keys\""),
-        (with("jwks_file = \"large\""), "jwks_file", "262144 bytes"),
-        (with("jwks_file = \".\""), "jwks_file", "no file"),
-        (with("ca_file = \"/nowhere\""), "ca_file", "/nowhere"),
-        (with("ca_file = \"html\""), "ca_file", "no certificate"),
-        (
-            with("jwks_file = \"keys\"\nca_file = \"ca.pem\""),
-            "ca_file",
-            "not fetched",
-        ),
-        (with("ca_certs = \"ca.pem\""), "ca_certs", "written ca_file"),
-        (
-            with("secret_file = \"short\""),
-            "secret_file",
-            "need 32 at least",
-        ),
-        (
-            with("secret_file = \"secret\"\nalgorithms = [\"HS256\", \"HS512\"]"),
-            "secret_file",
-            "need 64 at least",
-        ),
-        (
-            with("secret_file = \"secret\"\nalgorithms = [\"RS256\"]"),
-            "algorithms",
-            "instead of secret_file",
-        ),
-        (
-            with("algorithms = [\"RS256\", \"HS256\"]"),
-            "algorithms",
-            "with secret_file",
-        ),
-        (with("algorithms = []"), "algorithms", "it is empty"),
-        (with("algorithms = [\"none\"]"), "algorithms[0]", "ES256"),
-        (with("algorithms = [\"rs256\"]"), "algorithms[0]", "RS256"),
-        (with("clock_skew = \"6min\""), "clock_skew", "5min"),
-        (with("clock_skew = 60"), "clock_skew", "0s to 5min"),
-        (with("max_lifetime = \"0s\""), "max_lifetime", "1year"),
-        (with("on_cnf = \"accept\""), "on_cnf", "\"ignore\""),
-        (
-            with("on_unknown_consumer = \"maybe\""),
-            "on_unknown_consumer",
-            "\"allow\"",
-        ),
-        (with("scopes_claim = []"), "scopes_claim", "it is empty"),
-        (
-            with("required_claims = \"tenant\""),
-            "required_claims",
-            "this is a table",
-        ),
-        (
-            with("required_claims = { tenant = [] }"),
-            "required_claims",
-            "a text or a list",
-        ),
-        (
-            with("required_claims = { tenant = { a = 1 } }"),
-            "required_claims",
-            "a text or a list",
-        ),
-        (
-            with("required_claims = [\"tenant\"]"),
-            "required_claims",
-            "each in it is { claim = [\"text\"], values = [\"text\"] }",
-        ),
-        (
-            with("required_claims = [{ claim = \"tenant\" }]"),
-            "required_claims",
-            "each in it is { claim",
-        ),
-        (
-            with("required_claims = [{ claim = [], values = [\"a\"] }]"),
-            "required_claims",
-            "each in it is { claim",
-        ),
-        (
-            with("required_claims = [{ claim = \"a\", values = \"a\", any = \"a\" }]"),
-            "required_claims",
-            "each in it is { claim",
-        ),
-        (
-            forward("X-Consumer-Id"),
-            "forward_claims",
-            "only the gateway sets",
-        ),
-        (
-            forward("x-shared-secret"),
-            "forward_claims",
-            "only the gateway sets",
-        ),
-        (forward("X_User"), "forward_claims", "letters, digits"),
-        (forward("x user"), "forward_claims", "letters, digits"),
-        (forward("Connection"), "forward_claims", "hop-by-hop"),
-        (forward("Authorization"), "forward_claims", "credentials"),
-        (forward("Cookie"), "forward_claims", "credentials"),
-        (forward("X-API-Key"), "forward_claims", "credentials"),
-        (
-            forward("Content-Length"),
-            "forward_claims",
-            "another meaning",
-        ),
-        (forward("Host"), "forward_claims", "another meaning"),
-        (forward("X-Request-Id"), "forward_claims", "another meaning"),
-        (
-            forward("X-Forwarded-For"),
-            "forward_claims",
-            "another meaning",
-        ),
-        (
-            with("forward_claims = { \"X-A\" = \"a\", \"x-a\" = \"b\" }"),
-            "forward_claims",
-            "twice",
-        ),
-        (with("audience = \"api\""), "audience", "written audiences"),
-        (with("jwkUrl = \"https://a\""), "jwkUrl", "written jwks_url"),
-        (
-            with("jwks_uri = \"https://a\""),
-            "jwks_uri",
-            "written jwks_url",
-        ),
-        (with("remote_jwks = {}"), "remote_jwks", "written jwks_url"),
-        (with("secret = \"a\""), "secret", "written secret_file"),
-        (
-            with("claims_to_verify = [\"exp\"]"),
-            "claims_to_verify",
-            "always checked",
-        ),
-        (
-            with("claim_to_headers = []"),
-            "claim_to_headers",
-            "written forward_claims",
-        ),
-        (with("nothing = 1"), "nothing", "here are: name, issuer"),
+    let good = format!("[[jwt.issuers]]\n{GOOD}");
+    let said = refuses_in(
+        directory.path(),
+        &good,
+        r#"
+            name = "corp" -> => jwt.issuers[0].name => it is missing
+            "corp" -> "Corp" => jwt.issuers[0].name => lower-case
+            "corp" -> "" => jwt.issuers[0].name => 1 to 63
+            issuer = "https://login.example.com/" -> => jwt.issuers[0].issuer => it is missing
+            https://login -> http://login => jwt.issuers[0].issuer => over https
+            https://login.example.com/ -> https://login.example.com/?a => jwt.issuers[0].issuer => no query
+            https://login.example.com/ -> corp => jwt.issuers[0].issuer => set jwks_url
+            audiences = ["api"] -> => jwt.issuers[0].audiences => any_audience = true
+            any_audience = true => jwt.issuers[0].any_audience => leave one of them out
+            ["api"] -> [""] => jwt.issuers[0].audiences[0] => 1 to 512
+            jwks_url = "http://login.example.com/keys" => jwt.issuers[0].jwks_url => over https
+            jwks_url = "keys" => jwt.issuers[0].jwks_url => not an address
+            jwks_url = "https://a/" ⏎ jwks_file = "keys" => jwt.issuers[0].jwks_file => jwks_url is set
+            jwks_file = "/nowhere" => jwt.issuers[0].jwks_file => /nowhere
+            jwks_file = "private" => jwt.issuers[0].jwks_file => no key that the gateway
+            jwks_file = "empty" => jwt.issuers[0].jwks_file => no key that the gateway
+            jwks_file = "html" => jwt.issuers[0].jwks_file => {"keys"
+            jwks_file = "large" => jwt.issuers[0].jwks_file => 262144 bytes
+            jwks_file = "." => jwt.issuers[0].jwks_file => no file
+            ca_file = "/nowhere" => jwt.issuers[0].ca_file => /nowhere
+            ca_file = "html" => jwt.issuers[0].ca_file => no certificate
+            jwks_file = "keys" ⏎ ca_file = "ca.pem" => jwt.issuers[0].ca_file => not fetched
+            ca_certs = "ca.pem" => jwt.issuers[0].ca_certs => written ca_file
+            secret_file = "short" => jwt.issuers[0].secret_file => need 32 at least
+            secret_file = "secret" ⏎ algorithms = ["HS256", "HS512"] => jwt.issuers[0].secret_file => need 64 at least
+            secret_file = "secret" ⏎ algorithms = ["RS256"] => jwt.issuers[0].algorithms => instead of secret_file
+            algorithms = ["RS256", "HS256"] => jwt.issuers[0].algorithms => with secret_file
+            algorithms = [] => jwt.issuers[0].algorithms => it is empty
+            algorithms = ["none"] => jwt.issuers[0].algorithms[0] => ES256
+            algorithms = ["rs256"] => jwt.issuers[0].algorithms[0] => RS256
+            clock_skew = "6min" => jwt.issuers[0].clock_skew => 5min
+            clock_skew = 60 => jwt.issuers[0].clock_skew => 0s to 5min
+            max_lifetime = "0s" => jwt.issuers[0].max_lifetime => 1year
+            on_cnf = "accept" => jwt.issuers[0].on_cnf => "ignore"
+            on_unknown_consumer = "maybe" => jwt.issuers[0].on_unknown_consumer => "allow"
+            scopes_claim = [] => jwt.issuers[0].scopes_claim => it is empty
+            required_claims = "tenant" => jwt.issuers[0].required_claims => this is a table
+            required_claims = { tenant = [] } => jwt.issuers[0].required_claims => a text or a list
+            required_claims = { tenant = { a = 1 } } => jwt.issuers[0].required_claims => a text or a list
+            required_claims = ["tenant"] => jwt.issuers[0].required_claims => each in it is { claim = ["text"], values = ["text"] }
+            required_claims = [{ claim = "tenant" }] => jwt.issuers[0].required_claims => each in it is { claim
+            required_claims = [{ claim = [], values = ["a"] }] => jwt.issuers[0].required_claims => each in it is { claim
+            required_claims = [{ claim = "a", values = "a", any = "a" }] => jwt.issuers[0].required_claims => each in it is { claim
+            forward_claims = { "X-Consumer-Id" = "email" } => jwt.issuers[0].forward_claims => only the gateway sets
+            forward_claims = { "x-shared-secret" = "email" } => jwt.issuers[0].forward_claims => only the gateway sets
+            forward_claims = { "X_User" = "email" } => jwt.issuers[0].forward_claims => letters, digits
+            forward_claims = { "x user" = "email" } => jwt.issuers[0].forward_claims => letters, digits
+            forward_claims = { "Connection" = "email" } => jwt.issuers[0].forward_claims => hop-by-hop
+            forward_claims = { "Authorization" = "email" } => jwt.issuers[0].forward_claims => credentials
+            forward_claims = { "Cookie" = "email" } => jwt.issuers[0].forward_claims => credentials
+            forward_claims = { "X-API-Key" = "email" } => jwt.issuers[0].forward_claims => credentials
+            forward_claims = { "Content-Length" = "email" } => jwt.issuers[0].forward_claims => another meaning
+            forward_claims = { "Host" = "email" } => jwt.issuers[0].forward_claims => another meaning
+            forward_claims = { "X-Request-Id" = "email" } => jwt.issuers[0].forward_claims => another meaning
+            forward_claims = { "X-Forwarded-For" = "email" } => jwt.issuers[0].forward_claims => another meaning
+            forward_claims = { "X-A" = "a", "x-a" = "b" } => jwt.issuers[0].forward_claims => twice
+            audience = "api" => jwt.issuers[0].audience => written audiences
+            jwkUrl = "https://a" => jwt.issuers[0].jwkUrl => written jwks_url
+            jwks_uri = "https://a" => jwt.issuers[0].jwks_uri => written jwks_url
+            remote_jwks = {} => jwt.issuers[0].remote_jwks => written jwks_url
+            secret = "a" => jwt.issuers[0].secret => written secret_file
+            claims_to_verify = ["exp"] => jwt.issuers[0].claims_to_verify => always checked
+            claim_to_headers = [] => jwt.issuers[0].claim_to_headers => written forward_claims
+            nothing = 1 => jwt.issuers[0].nothing => here are: name, issuer
+        "#,
+    );
+    one_problem_each(&said);
+    assert!(!said.concat().contains("s3cret"), "{said:?}");
+    for (other, path) in [
+        (GOOD.replace("corp", "twin"), "issuer"),
+        (GOOD.replace("login", "other"), "name"),
     ] {
-        let (accepted, said) = check(directory.path(), &file);
-        assert!(!accepted, "{file}");
-        let line = said
-            .lines()
-            .find(|line| {
-                line.trim_start()
-                    .starts_with(&format!("jwt.issuers[0].{path} ("))
-            })
-            .unwrap_or_else(|| panic!("{path} is not in {said} of {file}"));
-        assert!(line.contains(part), "{line}");
-        assert_eq!(said.lines().count(), 2, "one problem: {said}");
-        assert!(!said.contains("s3cret"), "{said}");
-    }
-    for (other, path) in [(twin, "issuer"), (namesake, "name")] {
-        let file = format!("{}[[jwt.issuers]]\n{other}", with(""));
+        let file = format!("{good}[[jwt.issuers]]\n{other}");
         let (accepted, said) = check(directory.path(), &file);
         let told = format!("jwt.issuers[1].{path} (from the settings): another issuer has it");
         assert!(!accepted && said.contains(&told), "{said}");

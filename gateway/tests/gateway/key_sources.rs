@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
+use crate::bad_input::refuses;
 use crate::client::{Connection, Response, exchange};
 use crate::http2::{Client, request};
 use crate::origin::{Arrived, Origin};
@@ -99,60 +100,24 @@ fn ways(key: &str) -> Vec<Way> {
         };
     let none = String::new;
     let line = |name: &str, value: &str| format!("{name}: {value}");
-    add(
-        "/",
-        none(),
-        &[line("authorization", &format!("Bearer {key}"))],
-        "",
-        &[],
-        AUTHORIZATION,
-        "Bearer realm=\"postern\"",
-    );
-    add(
+    let mut in_authorization = |path, value: String, challenge| {
+        let lines = [line("authorization", &value)];
+        add(path, none(), &lines, "", &[], AUTHORIZATION, challenge);
+    };
+    in_authorization("/", format!("Bearer {key}"), "Bearer realm=\"postern\"");
+    in_authorization(
         "/scheme",
-        none(),
-        &[line("authorization", &format!("apikey  {key}"))],
-        "",
-        &[],
-        AUTHORIZATION,
+        format!("apikey  {key}"),
         "ApiKey realm=\"postern\"",
     );
-    add(
-        "/basic",
-        none(),
-        &[basic(&format!("{key}:"))],
-        "",
-        &[],
-        AUTHORIZATION,
-        BASIC,
-    );
-    add(
-        "/basic",
-        none(),
-        &[basic(&format!(":{key}"))],
-        "",
-        &[],
-        AUTHORIZATION,
-        BASIC,
-    );
-    add(
-        "/basic",
-        none(),
-        &[basic(&format!("api:{key}"))],
-        "",
-        &[],
-        AUTHORIZATION,
-        BASIC,
-    );
-    add(
-        "/basic",
-        none(),
-        &[basic(&format!("{key}:X"))],
-        "",
-        &[],
-        AUTHORIZATION,
-        BASIC,
-    );
+    for pair in [
+        format!("{key}:"),
+        format!(":{key}"),
+        format!("api:{key}"),
+        format!("{key}:X"),
+    ] {
+        in_authorization("/basic", format!("Basic {}", STANDARD.encode(pair)), BASIC);
+    }
     add(
         "/header",
         none(),
@@ -196,33 +161,19 @@ fn ways(key: &str) -> Vec<Way> {
         Some("cookie"),
         BY_COOKIE,
     );
-    add(
-        "/query",
-        format!("?a=%2f+&api_key={}&&b&c=[]", escaped(key)),
-        &[line("cookie", "api_key=theirs")],
-        "?a=%2f+&&b&c=[]",
-        &["cookie: api_key=theirs"],
-        None,
-        BY_QUERY,
-    );
-    add(
-        "/query",
-        format!("?api_key={}", escaped(key)),
-        &[],
-        "",
-        &[],
-        None,
-        BY_QUERY,
-    );
-    add(
-        "/query",
-        format!("?%61pi_key={}&x", escaped(key)),
-        &[],
-        "?x",
-        &[],
-        None,
-        BY_QUERY,
-    );
+    let theirs = "cookie: api_key=theirs";
+    for (query, rest, lines) in [
+        (
+            format!("?a=%2f+&api_key={}&&b&c=[]", escaped(key)),
+            "?a=%2f+&&b&c=[]",
+            &[theirs][..],
+        ),
+        (format!("?api_key={}", escaped(key)), "", &[]),
+        (format!("?%61pi_key={}&x", escaped(key)), "?x", &[]),
+    ] {
+        let sent: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        add("/query", query, &sent, rest, lines, None, BY_QUERY);
+    }
     if !key.contains(['/', '=']) {
         add(
             "/subprotocol",
@@ -700,116 +651,37 @@ fn places_that_are_none_are_refused_with_what_is_accepted() {
             text(output.stderr),
         )
     };
-    for (sources, path, wanted) in [
-        (r#"[]"#, "auth.key_sources", "one place at least"),
-        (r#"["bearer", "bearer"]"#, "auth.key_sources[1]", "already"),
-        (
-            r#"["scheme:A", "basic", "scheme:a"]"#,
-            "auth.key_sources[2]",
-            "already",
-        ),
-        (
-            r#"["header:X-Key", "header:x-key"]"#,
-            "auth.key_sources[1]",
-            "already",
-        ),
-        (r#"["token"]"#, "auth.key_sources[0]", "\"scheme:NAME\""),
-        (r#"["header:"]"#, "auth.key_sources[0]", "a header name"),
-        (
-            r#"["header:X_Key"]"#,
-            "auth.key_sources[0]",
-            "a header name",
-        ),
-        (
-            r#"["header:authorization"]"#,
-            "auth.key_sources[0]",
-            "write \"bearer\"",
-        ),
-        (
-            r#"["header:cookie"]"#,
-            "auth.key_sources[0]",
-            "write \"cookie:NAME\"",
-        ),
-        (
-            r#"["header:sec-websocket-protocol"]"#,
-            "auth.key_sources[0]",
-            "\"subprotocol\"",
-        ),
-        (
-            r#"["header:x-consumer-id"]"#,
-            "auth.key_sources[0]",
-            "only the gateway",
-        ),
-        (
-            r#"["header:X-Shared-Secret"]"#,
-            "auth.key_sources[0]",
-            "only the gateway",
-        ),
-        (
-            r#"["header:connection"]"#,
-            "auth.key_sources[0]",
-            "hop-by-hop",
-        ),
-        (
-            r#"["header:proxy-authorization"]"#,
-            "auth.key_sources[0]",
-            "hop-by-hop",
-        ),
-        (r#"["header:upgrade"]"#, "auth.key_sources[0]", "hop-by-hop"),
-        (
-            r#"["header:host"]"#,
-            "auth.key_sources[0]",
-            "another meaning",
-        ),
-        (
-            r#"["header:Content-Type"]"#,
-            "auth.key_sources[0]",
-            "another meaning",
-        ),
-        (
-            r#"["header:x-request-id"]"#,
-            "auth.key_sources[0]",
-            "another meaning",
-        ),
-        (
-            r#"["header:origin"]"#,
-            "auth.key_sources[0]",
-            "another meaning",
-        ),
-        (
-            r#"["header:x-forwarded-for"]"#,
-            "auth.key_sources[0]",
-            "proxies set",
-        ),
-        (
-            r#"["header:forwarded"]"#,
-            "auth.key_sources[0]",
-            "proxies set",
-        ),
-        (
-            r#"["header:cf-connecting-ip"]"#,
-            "auth.key_sources[0]",
-            "proxies set",
-        ),
-        (r#"["scheme:Bearer"]"#, "auth.key_sources[0]", "\"bearer\""),
-        (
-            r#"["scheme:a b"]"#,
-            "auth.key_sources[0]",
-            "an authentication scheme",
-        ),
-        (r#"["cookie:a;b"]"#, "auth.key_sources[0]", "a cookie"),
-        (r#"["query:a&b"]"#, "auth.key_sources[0]", "a parameter"),
-    ] {
-        let (code, _, said) = check(&format!("[auth]\nkey_sources = {sources}\n"), &[]);
-        assert_eq!(code, 2, "{sources}: {said}");
-        let line = said
-            .lines()
-            .find(|line| line.trim_start().starts_with(&format!("{path} (from")));
-        assert!(
-            line.is_some_and(|line| line.contains(wanted)),
-            "{sources}: {said}"
-        );
-    }
+    refuses(
+        "[auth]\n",
+        r#"
+            key_sources = [] => auth.key_sources => one place at least
+            key_sources = ["bearer", "bearer"] => auth.key_sources[1] => already
+            key_sources = ["scheme:A", "basic", "scheme:a"] => auth.key_sources[2] => already
+            key_sources = ["header:X-Key", "header:x-key"] => auth.key_sources[1] => already
+            key_sources = ["token"] => auth.key_sources[0] => "scheme:NAME"
+            key_sources = ["header:"] => auth.key_sources[0] => a header name
+            key_sources = ["header:X_Key"] => auth.key_sources[0] => a header name
+            key_sources = ["header:authorization"] => auth.key_sources[0] => write "bearer"
+            key_sources = ["header:cookie"] => auth.key_sources[0] => write "cookie:NAME"
+            key_sources = ["header:sec-websocket-protocol"] => auth.key_sources[0] => "subprotocol"
+            key_sources = ["header:x-consumer-id"] => auth.key_sources[0] => only the gateway
+            key_sources = ["header:X-Shared-Secret"] => auth.key_sources[0] => only the gateway
+            key_sources = ["header:connection"] => auth.key_sources[0] => hop-by-hop
+            key_sources = ["header:proxy-authorization"] => auth.key_sources[0] => hop-by-hop
+            key_sources = ["header:upgrade"] => auth.key_sources[0] => hop-by-hop
+            key_sources = ["header:host"] => auth.key_sources[0] => another meaning
+            key_sources = ["header:Content-Type"] => auth.key_sources[0] => another meaning
+            key_sources = ["header:x-request-id"] => auth.key_sources[0] => another meaning
+            key_sources = ["header:origin"] => auth.key_sources[0] => another meaning
+            key_sources = ["header:x-forwarded-for"] => auth.key_sources[0] => proxies set
+            key_sources = ["header:forwarded"] => auth.key_sources[0] => proxies set
+            key_sources = ["header:cf-connecting-ip"] => auth.key_sources[0] => proxies set
+            key_sources = ["scheme:Bearer"] => auth.key_sources[0] => "bearer"
+            key_sources = ["scheme:a b"] => auth.key_sources[0] => an authentication scheme
+            key_sources = ["cookie:a;b"] => auth.key_sources[0] => a cookie
+            key_sources = ["query:a&b"] => auth.key_sources[0] => a parameter
+        "#,
+    );
     // All problems at once, and those of a route with its own path.
     let file =
         "[auth]\nkey_sources = [\"a\", \"b\"]\n[[routes]]\nkey_sources = [\"c\", \"header:te\"]\n";
