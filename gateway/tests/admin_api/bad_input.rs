@@ -10,108 +10,50 @@ const KEY: &str = "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV2pMS28";
 #[test]
 fn every_bad_body_is_refused_with_all_its_pointers() {
     let rig = Rig::new();
-    let long = "x".repeat(129);
-    let long_note = "ü".repeat(1025);
     let deep = format!(
         r#"{{"name":"a","metadata":{{"a":{}{}}}}}"#,
         "[".repeat(200),
         "]".repeat(200)
     );
-    let key_in_name = format!(r#"{{"name":"{KEY}","tags":{{"a":"my {KEY}"}}}}"#);
-    for (path, body, pointers) in [
-        ("/v1/consumers", "", &[""][..]),
-        ("/v1/consumers", "{", &[""]),
-        ("/v1/consumers", "[]", &[""]),
-        ("/v1/consumers", "\"acme\"", &[""]),
-        ("/v1/consumers", "{}", &["/name"]),
-        ("/v1/consumers", r#"{"name":null}"#, &["/name"]),
-        ("/v1/consumers", r#"{"name":"a","name":"b"}"#, &["/name"]),
-        (
-            "/v1/consumers",
-            r#"{"name":"a","metadata":{"x":1,"x":1}}"#,
-            &["/metadata/x"],
-        ),
-        ("/v1/consumers", r#"{"name":"a"} {}"#, &[""]),
-        (
-            "/v1/consumers",
-            r#"{"name":"a","bucket":null}"#,
-            &["/bucket"],
-        ),
-        ("/v1/consumers", r#"{"name":"a\nb"}"#, &["/name"]),
-        (
-            "/v1/consumers",
-            r#"{"name":"csmr_0123456789abcdefghij"}"#,
-            &["/name"],
-        ),
-        (
-            "/v1/consumers",
-            &format!(r#"{{"name":"{long}"}}"#),
-            &["/name"],
-        ),
-        (
-            "/v1/consumers",
-            &format!(r#"{{"name":"a","description":"{long_note}"}}"#),
-            &["/description"],
-        ),
-        (
-            "/v1/consumers",
-            r#"{"name":"a","description":"\u009f"}"#,
-            &["/description"],
-        ),
-        (
-            "/v1/consumers",
-            r#"{"name":"a","metadata":[]}"#,
-            &["/metadata"],
-        ),
-        ("/v1/consumers", &deep, &[""]),
-        (
-            "/v1/consumers",
-            r#"{"name":1,"scopes":["a","b c",3],"tags":{"a/b":"c","d":1},"metadata":"x","colour":"red"}"#,
-            &[
-                "/name",
-                "/metadata",
-                "/scopes/1",
-                "/scopes/2",
-                "/tags/a~1b",
-                "/tags/d",
-                "/colour",
-            ],
-        ),
-        ("/v1/consumers", &key_in_name, &["/name", "/tags/a"]),
-        (
-            "/v1/consumers",
-            &format!(r#"{{"name":"a","metadata":{{"{KEY}":1}}}}"#),
-            &["/metadata"],
-        ),
-        ("/v1/keys", "{}", &["/consumer"]),
-        (
-            "/v1/keys",
-            r#"{"consumer":"a","consumer_id":"csmr_00000000000000000000","bucket":"b"}"#,
-            &["/consumer", "/bucket"],
-        ),
-        (
-            "/v1/keys",
-            r#"{"consumer":"a","expires_at":"tomorrow"}"#,
-            &["/expires_at"],
-        ),
-        (
-            "/v1/keys",
-            r#"{"consumer":"a","expires_at":1893456000}"#,
-            &["/expires_at"],
-        ),
-        (
-            "/v1/keys",
-            r#"{"consumer":"a","expires_at":"9999-12-31T23:59:59-23:59"}"#,
-            &["/expires_at"],
-        ),
-        ("/v1/keys", r#"{"consumer":"a","key":"mine"}"#, &["/key"]),
-        ("/v1/buckets", r#"{"name":" a"}"#, &["/name"]),
-        (
-            "/v1/keys/key_00000000000000000000/revoke",
-            r#"{"reason":"leak"}"#,
-            &["/reason"],
-        ),
-    ] {
+    // `PATH => BODY => POINTERS`; `-` is the pointer of the whole body.
+    let table = r#"
+        /v1/consumers =>  => -
+        /v1/consumers => { => -
+        /v1/consumers => [] => -
+        /v1/consumers => "acme" => -
+        /v1/consumers => {} => /name
+        /v1/consumers => {"name":null} => /name
+        /v1/consumers => {"name":"a","name":"b"} => /name
+        /v1/consumers => {"name":"a","metadata":{"x":1,"x":1}} => /metadata/x
+        /v1/consumers => {"name":"a"} {} => -
+        /v1/consumers => {"name":"a","bucket":null} => /bucket
+        /v1/consumers => {"name":"a\nb"} => /name
+        /v1/consumers => {"name":"csmr_0123456789abcdefghij"} => /name
+        /v1/consumers => {"name":"{long}"} => /name
+        /v1/consumers => {"name":"a","description":"{note}"} => /description
+        /v1/consumers => {"name":"a","description":"\u009f"} => /description
+        /v1/consumers => {"name":"a","metadata":[]} => /metadata
+        /v1/consumers => {deep} => -
+        /v1/consumers => {"name":1,"scopes":["a","b c",3],"tags":{"a/b":"c","d":1},"metadata":"x","colour":"red"} => /name /metadata /scopes/1 /scopes/2 /tags/a~1b /tags/d /colour
+        /v1/consumers => {"name":"{key}","tags":{"a":"my {key}"}} => /name /tags/a
+        /v1/consumers => {"name":"a","metadata":{"{key}":1}} => /metadata
+        /v1/keys => {} => /consumer
+        /v1/keys => {"consumer":"a","consumer_id":"csmr_00000000000000000000","bucket":"b"} => /consumer /bucket
+        /v1/keys => {"consumer":"a","expires_at":"tomorrow"} => /expires_at
+        /v1/keys => {"consumer":"a","expires_at":1893456000} => /expires_at
+        /v1/keys => {"consumer":"a","expires_at":"9999-12-31T23:59:59-23:59"} => /expires_at
+        /v1/keys => {"consumer":"a","key":"mine"} => /key
+        /v1/buckets => {"name":" a"} => /name
+        /v1/keys/key_00000000000000000000/revoke => {"reason":"leak"} => /reason
+    "#;
+    for row in table.trim().lines() {
+        let cells: Vec<&str> = row.trim().split(" => ").collect();
+        let body = cells[1]
+            .replace("{long}", &"x".repeat(129))
+            .replace("{note}", &"ü".repeat(1025))
+            .replace("{deep}", &deep)
+            .replace("{key}", KEY);
+        let path = cells[0];
         let response = rig.raw(
             "POST",
             path,
@@ -128,9 +70,12 @@ fn every_bad_body_is_refused_with_all_its_pointers() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|error| text(error, "pointer"))
+            .map(|error| match text(error, "pointer") {
+                "" => "-",
+                pointer => pointer,
+            })
             .collect();
-        assert_eq!(found, pointers, "{body:.100}");
+        assert_eq!(found.join(" "), cells[2], "{body:.100}");
         assert!(!response.text().contains(KEY), "{}", response.text());
     }
     assert_eq!(

@@ -55,6 +55,43 @@ struct Case {
     in_body: bool,
 }
 
+/// Places of keys in requests that are well-formed otherwise: `NAME => HEADER ⏎ HEADER…`.
+const ODD_PLACES: &str = r#"
+    twice => {bearer} ⏎ {bearer}
+    with another scheme beside it => {bearer} ⏎ authorization: Basic eDp5
+    as a password => {basic}
+    without a scheme => authorization: {key}
+    of another scheme => authorization: ApiKey {key}
+    in quotes => authorization: Bearer "{key}"
+    in a list => authorization: Bearer {key}, Basic eDp5
+    with more behind it => authorization: Bearer {key}x
+    for the proxy => {bearer} ⏎ proxy-authorization: Bearer {key}
+    under a folded name => {bearer} ⏎ author_ization: Bearer {key}
+    in another header => {bearer} ⏎ x-api-key: {key}
+    in another header alone => x-api-key: {key} ⏎ api-key: ApiKey {key}
+    in a cookie alone => cookie: a=1; key={key}
+    of another scheme, and in another header => authorization: Token {key} ⏎ x-app: {key}
+    without a scheme, and in another header => authorization: {key} ⏎ x-app: a={key}&b
+    escaped twice in a header => {bearer} ⏎ x-app: key={deeply}
+    within another header => {bearer} ⏎ x-forward: a {key} b
+    in a header of an application => {bearer} ⏎ x-app: a={key}&b=c
+    in a cookie => {bearer} ⏎ cookie: a=1; key={key}; b=2
+    escaped in a cookie => {bearer} ⏎ cookie: a=1; key={escaped}
+    partly escaped in a header => {bearer} ⏎ x-app: key={partly}
+    in a referer => {bearer} ⏎ referer: https://example.com/?key={key}
+    as an id => {bearer} ⏎ x-request-id: {key}
+    as part of an id => {bearer} ⏎ x-request-id: a.{key}
+    in trace context => {bearer} ⏎ traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 ⏎ tracestate: a={key}
+    in a nomination => {bearer} ⏎ connection: close, {key}
+    as an expectation => {bearer} ⏎ expect: {key}
+    in via => {bearer} ⏎ via: 1.1 {key}
+    in forwarding headers => {bearer} ⏎ x-forwarded-host: {key} ⏎ x-forwarded-for: {key} ⏎ forwarded: for={key}
+    as the host => {bearer} ⏎ host: {key}
+    as the host without an Authorization => host: {key}
+    as a label of the host => host: {key}.example.com:80
+    as a protocol to leave HTTP for => {bearer} ⏎ connection: upgrade ⏎ upgrade: {key}
+"#;
+
 fn cases(key: &str) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |place, start: &str, lines: &[&str], body: &str| {
@@ -91,64 +128,6 @@ fn cases(key: &str) -> Vec<Case> {
             "another case and spaces",
             &[&format!("AUTHORIZATION:   bEARER    {key}   ")],
         );
-        odd("twice", &[&bearer, &bearer]);
-        odd(
-            "with another scheme beside it",
-            &[&bearer, "authorization: Basic eDp5"],
-        );
-        odd("as a password", &[&basic]);
-        odd("without a scheme", &[&format!("authorization: {key}")]);
-        odd(
-            "of another scheme",
-            &[&format!("authorization: ApiKey {key}")],
-        );
-        odd("in quotes", &[&format!("authorization: Bearer \"{key}\"")]);
-        odd(
-            "in a list",
-            &[&format!("authorization: Bearer {key}, Basic eDp5")],
-        );
-        odd(
-            "with more behind it",
-            &[&format!("authorization: Bearer {key}x")],
-        );
-        odd(
-            "for the proxy",
-            &[&bearer, &format!("proxy-authorization: Bearer {key}")],
-        );
-        odd(
-            "under a folded name",
-            &[&bearer, &format!("author_ization: Bearer {key}")],
-        );
-        odd(
-            "in another header",
-            &[&bearer, &format!("x-api-key: {key}")],
-        );
-        odd(
-            "in another header alone",
-            &[
-                &format!("x-api-key: {key}"),
-                &format!("api-key: ApiKey {key}"),
-            ],
-        );
-        odd("in a cookie alone", &[&format!("cookie: a=1; key={key}")]);
-        odd(
-            "of another scheme, and in another header",
-            &[
-                &format!("authorization: Token {key}"),
-                &format!("x-app: {key}"),
-            ],
-        );
-        odd(
-            "without a scheme, and in another header",
-            &[
-                &format!("authorization: {key}"),
-                &format!("x-app: a={key}&b"),
-            ],
-        );
-        odd(
-            "escaped twice in a header",
-            &[&bearer, &format!("x-app: key={deeply}")],
-        );
         odd(
             "as JSON escapes it in a header",
             &[
@@ -159,71 +138,17 @@ fn cases(key: &str) -> Vec<Case> {
                 ),
             ],
         );
-        odd(
-            "within another header",
-            &[&bearer, &format!("x-forward: a {key} b")],
-        );
-        odd(
-            "in a header of an application",
-            &[&bearer, &format!("x-app: a={key}&b=c")],
-        );
-        odd(
-            "in a cookie",
-            &[&bearer, &format!("cookie: a=1; key={key}; b=2")],
-        );
-        odd(
-            "escaped in a cookie",
-            &[&bearer, &format!("cookie: a=1; key={escaped}")],
-        );
-        odd(
-            "partly escaped in a header",
-            &[&bearer, &format!("x-app: key={partly}")],
-        );
-        odd(
-            "in a referer",
-            &[&bearer, &format!("referer: https://example.com/?key={key}")],
-        );
-        odd("as an id", &[&bearer, &format!("x-request-id: {key}")]);
-        odd(
-            "as part of an id",
-            &[&bearer, &format!("x-request-id: a.{key}")],
-        );
-        odd(
-            "in trace context",
-            &[
-                &bearer,
-                "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-                &format!("tracestate: a={key}"),
-            ],
-        );
-        odd(
-            "in a nomination",
-            &[&bearer, &format!("connection: close, {key}")],
-        );
-        odd("as an expectation", &[&bearer, &format!("expect: {key}")]);
-        odd("in via", &[&bearer, &format!("via: 1.1 {key}")]);
-        odd(
-            "in forwarding headers",
-            &[
-                &bearer,
-                &format!("x-forwarded-host: {key}"),
-                &format!("x-forwarded-for: {key}"),
-                &format!("forwarded: for={key}"),
-            ],
-        );
-        odd("as the host", &[&bearer, &format!("host: {key}")]);
-        odd(
-            "as the host without an Authorization",
-            &[&format!("host: {key}")],
-        );
-        odd(
-            "as a label of the host",
-            &[&format!("host: {key}.example.com:80")],
-        );
-        odd(
-            "as a protocol to leave HTTP for",
-            &[&bearer, "connection: upgrade", &format!("upgrade: {key}")],
-        );
+        for row in ODD_PLACES.trim().lines() {
+            let (place, lines) = row.trim().split_once(" => ").unwrap();
+            let lines = lines
+                .replace("{bearer}", &bearer)
+                .replace("{basic}", &basic)
+                .replace("{deeply}", &deeply)
+                .replace("{escaped}", &escaped)
+                .replace("{partly}", &partly)
+                .replace("{key}", key);
+            odd(place, &lines.split(" ⏎ ").collect::<Vec<_>>());
+        }
     }
     // A header's name, as far as it can be one.
     if key

@@ -173,59 +173,24 @@ fn a_custom_id_takes_nobodys_key_or_scope() {
 
 #[test]
 fn what_is_wrong_has_its_line_and_never_the_key() {
-    for (text, line, said) in [
-        ("_format_version: \"3.0\"\n", 1, "neither"),
-        (
-            "consumers:\n- username: a\n  keyauth_credentials:\n  - key: [s3cr3t]\n",
-            4,
-            "Kong's declarative file",
-        ),
-        (
-            "consumers:\n- username: a\n  keyauth_credentials:\n  - key: 's3cr3t\n",
-            4,
-            "Kong's declarative file",
-        ),
-        (
-            "consumers:\n- username: a\n  keyauth_credentials:\n  - key: s3cr3t s3cr3t\n",
-            4,
-            "`key`: the token",
-        ),
-        (
-            "consumers:\n- username: a\n  keyauth_credentials:\n  - tags: [s3cr3t]\n",
-            4,
-            "no `key`",
-        ),
-        (
-            "consumers:\n- custom_id: a b\n- keyauth_credentials:\n  - key: s3cr3t\n",
-            4,
-            "a consumer has a `username`",
-        ),
-        (
-            "keyauth_credentials:\n- key: s3cr3t\n",
-            2,
-            "names its `consumer`",
-        ),
-        (
-            "keyauth_credentials:\n- key: s3cr3t\n  consumer: {}\n",
-            2,
-            "names its `consumer`",
-        ),
-        (
-            "consumers:\n- username: a\n- id: a\n  username: b\nkeyauth_credentials:\n- key: s3cr3t\n  consumer: a\n",
-            6,
-            "more than one; refer to it by `id`",
-        ),
-        (
-            "consumers:\n- username: a\n- username: a\nacls:\n- group: s3cr3t\n  consumer: a\n",
-            5,
-            "more than one",
-        ),
-        (
-            "consumers:\n- username: a\n  keyauth_credentials:\n  - key: \"{vault://env/s3cr3t}\"\n",
-            4,
-            "`key`: the token",
-        ),
-    ] {
+    // `LINE => PART OF THE REASON => FILE`; `⏎` ends a line of the file.
+    let table = r#"
+        1 => neither => _format_version: "3.0"
+        4 => Kong's declarative file => consumers: ⏎ - username: a ⏎   keyauth_credentials: ⏎   - key: [s3cr3t]
+        4 => Kong's declarative file => consumers: ⏎ - username: a ⏎   keyauth_credentials: ⏎   - key: 's3cr3t
+        4 => `key`: the token => consumers: ⏎ - username: a ⏎   keyauth_credentials: ⏎   - key: s3cr3t s3cr3t
+        4 => no `key` => consumers: ⏎ - username: a ⏎   keyauth_credentials: ⏎   - tags: [s3cr3t]
+        4 => a consumer has a `username` => consumers: ⏎ - custom_id: a b ⏎ - keyauth_credentials: ⏎   - key: s3cr3t
+        2 => names its `consumer` => keyauth_credentials: ⏎ - key: s3cr3t
+        2 => names its `consumer` => keyauth_credentials: ⏎ - key: s3cr3t ⏎   consumer: {}
+        6 => more than one; refer to it by `id` => consumers: ⏎ - username: a ⏎ - id: a ⏎   username: b ⏎ keyauth_credentials: ⏎ - key: s3cr3t ⏎   consumer: a
+        5 => more than one => consumers: ⏎ - username: a ⏎ - username: a ⏎ acls: ⏎ - group: s3cr3t ⏎   consumer: a
+        4 => `key`: the token => consumers: ⏎ - username: a ⏎   keyauth_credentials: ⏎   - key: "{vault://env/s3cr3t}"
+    "#;
+    for row in table.trim().lines() {
+        let cells: Vec<&str> = row.trim().splitn(3, " => ").collect();
+        let (line, said): (u64, &str) = (cells[0].parse().unwrap(), cells[1]);
+        let text = &format!("{}\n", cells[2].replace(" ⏎ ", "\n"));
         let errors: Vec<ReadError> = read(text).into_iter().filter_map(Result::err).collect();
         let [ReadError::Bad(bad)] = errors.as_slice() else {
             panic!("{text}: {errors:?}")

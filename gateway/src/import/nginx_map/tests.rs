@@ -134,61 +134,27 @@ http {
 
 #[test]
 fn what_is_wrong_has_its_line_and_never_the_key() {
-    for (text, line, said) in [
-        ("", 1, "there is no map of keys"),
-        ("\nsk_s3cr3t acme;\n", 3, "there is no map of keys"),
-        ("map $http_upgrade $c {\n}\n", 3, "there is no map of keys"),
-        (
-            "map $http_x_api_key $c {\n\"s3cr3t\n",
-            2,
-            "a quotation mark is not closed",
-        ),
-        (
-            "map $http_x_api_key $c {\n s3cr3t a;\n",
-            3,
-            "a `}` is missing",
-        ),
-        (
-            "map $http_x_api_key $c {\n s3cr3t a\n}\n",
-            2,
-            "the `;` is missing",
-        ),
-        (
-            "map $http_x_api_key $c {\n s3cr3t a b;\n}\n",
-            2,
-            "an entry is a key and a name",
-        ),
-        (
-            "map $http_x_api_key $c {\n s3cr3t;\n}\n",
-            2,
-            "an entry is a key and a name",
-        ),
-        (
-            "map $http_x_api_key $c {\n s3cr3t \"\";\n}\n",
-            2,
-            "maps the key to no name",
-        ),
-        (
-            "map $http_x_api_key $c {\n s3cr3t $name;\n}\n",
-            2,
-            "the name contains a variable",
-        ),
-        (
-            "map $http_x_api_key $c {\n default s3cr3t;\n}\n",
-            2,
-            "the entry admits every client",
-        ),
-        (
-            "map $http_x_api_key $c {\n include s3cr3t.map;\n}\n",
-            2,
-            "`include` is not followed",
-        ),
-        (
-            "map $http_x_api_key $c {\n s3cr3t {\n}\n}\n",
-            2,
-            "a map has no blocks",
-        ),
-    ] {
+    // `LINE => PART OF THE REASON => FILE`; `⏎` ends a line of the file.
+    let table = r#"
+        1 => there is no map of keys =>
+        3 => there is no map of keys =>  ⏎ sk_s3cr3t acme; ⏎
+        3 => there is no map of keys => map $http_upgrade $c { ⏎ } ⏎
+        2 => a quotation mark is not closed => map $http_x_api_key $c { ⏎ "s3cr3t ⏎
+        3 => a `}` is missing => map $http_x_api_key $c { ⏎  s3cr3t a; ⏎
+        2 => the `;` is missing => map $http_x_api_key $c { ⏎  s3cr3t a ⏎ } ⏎
+        2 => an entry is a key and a name => map $http_x_api_key $c { ⏎  s3cr3t a b; ⏎ } ⏎
+        2 => an entry is a key and a name => map $http_x_api_key $c { ⏎  s3cr3t; ⏎ } ⏎
+        2 => maps the key to no name => map $http_x_api_key $c { ⏎  s3cr3t ""; ⏎ } ⏎
+        2 => the name contains a variable => map $http_x_api_key $c { ⏎  s3cr3t $name; ⏎ } ⏎
+        2 => the entry admits every client => map $http_x_api_key $c { ⏎  default s3cr3t; ⏎ } ⏎
+        2 => `include` is not followed => map $http_x_api_key $c { ⏎  include s3cr3t.map; ⏎ } ⏎
+        2 => a map has no blocks => map $http_x_api_key $c { ⏎  s3cr3t { ⏎ } ⏎ } ⏎
+    "#;
+    for row in table.trim().lines() {
+        let cells: Vec<&str> = row.trim().splitn(3, " =>").map(str::trim).collect();
+        let (line, said) = (cells[0], cells[1]);
+        let lines: Vec<&str> = cells[2].split('⏎').map(str::trim).collect();
+        let text = &lines.join("\n");
         let errors: Vec<String> = read(text)
             .into_iter()
             .filter_map(Result::err)
