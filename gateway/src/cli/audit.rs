@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::cli::error::{CommandError, refuse_key};
-use crate::cli::output::{JsonArray, Table, moment};
+use crate::cli::output::{Listing, moment, or_dash};
 use crate::keys::When;
 use crate::store::{ACTIONS, AuditCursor, AuditFilter};
 use crate::views::AuditView;
@@ -84,10 +84,10 @@ pub async fn run(command: AuditCommand, context: &mut Context<'_>) -> Result<(),
         since: since.map(|since| since.ago(context.stamp.at)),
         until: until.map(|until| until.ago(context.stamp.at)),
     };
-    let mut table = Table::new([
+    let heading = [
         "NUMBER", "AT", "ACTOR", "FROM", "ACTION", "SUBJECT", "DETAIL",
-    ]);
-    let mut array = JsonArray::default();
+    ];
+    let mut listing = Listing::new(heading, json);
     let (mut before, mut left) = (before.map(AuditCursor), if all { u32::MAX } else { limit });
     let mut is_cut = false;
     while left > 0 {
@@ -100,24 +100,19 @@ pub async fn run(command: AuditCommand, context: &mut Context<'_>) -> Result<(),
         is_cut = page.len() > wanted as usize;
         page.truncate(wanted as usize);
         for row in &page {
-            if json {
-                array.element(context.streams.out, &AuditView::of(row))?;
-            } else {
-                let source = row.source.clone().unwrap_or_else(|| "-".to_owned());
-                table.row([
+            listing.add(context.streams.out, &AuditView::of(row), || {
+                [
                     row.id.to_string(),
                     moment(row.at),
                     row.actor.clone(),
-                    source,
+                    or_dash(row.source.as_deref().unwrap_or_default()),
                     row.action.clone(),
                     row.subject_id.clone(),
                     row.detail.to_string(),
-                ]);
-            }
+                ]
+            })?;
         }
-        if !json {
-            table.flush(context.streams.out)?;
-        }
+        listing.flush(context.streams.out)?;
         let Some(last) = page.last() else { break };
         before = Some(last.cursor());
         if !all {
@@ -127,11 +122,7 @@ pub async fn run(command: AuditCommand, context: &mut Context<'_>) -> Result<(),
             break;
         }
     }
-    if json {
-        array.finish(context.streams.out)?;
-    } else {
-        table.flush(context.streams.out)?;
-    }
+    listing.finish(context.streams.out)?;
     context.streams.out.flush()?;
     match before {
         Some(AuditCursor(last)) if is_cut => context.streams.remark(format_args!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cli::Context;
 use crate::cli::allowance::shown;
 use crate::cli::error::{CommandError, refuse_key};
-use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
+use crate::cli::output::{Listing, Streams, details, moment, or_dash};
 use crate::keys::when::parse_span;
 use crate::keys::{BucketName, Lifetime, MaxLiveKeys, Prefix};
 use crate::store::{
@@ -242,30 +242,24 @@ impl InBucket {
 }
 
 async fn list(json: bool, context: &mut Context<'_>) -> Result<(), CommandError> {
-    let mut table = Table::new(["NAME", "LEAKED KEYS", "GRACE", "CREATED"]);
-    let mut array = JsonArray::default();
+    let mut listing = Listing::new(["NAME", "LEAKED KEYS", "GRACE", "CREATED"], json);
     let mut after = String::new();
     loop {
         let page = context.store.buckets(&after, PAGE).await?;
         for bucket in &page {
-            if json {
-                array.element(context.streams.out, &BucketView::of(bucket))?;
-            } else {
-                table.row([
+            listing.add(context.streams.out, &BucketView::of(bucket), || {
+                [
                     bucket.name.to_string(),
                     bucket.leaks.policy.as_str().to_owned(),
                     humantime::format_duration(bucket.leaks.grace).to_string(),
                     moment(bucket.created_at),
-                ]);
-            }
+                ]
+            })?;
         }
-        if !json {
-            table.flush(context.streams.out)?;
-        }
+        listing.flush(context.streams.out)?;
         match page.last() {
             Some(last) => after = last.name.to_string(),
-            None if json => return Ok(array.finish(context.streams.out)?),
-            None => return Ok(()),
+            None => return Ok(listing.finish(context.streams.out)?),
         }
     }
 }

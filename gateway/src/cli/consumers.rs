@@ -4,7 +4,7 @@ use crate::cli::Context;
 use crate::cli::allowance::{AllowanceEdit, AllowanceOptions, shown};
 use crate::cli::buckets::InBucket;
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
-use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
+use crate::cli::output::{Listing, Streams, details, moment, or_dash};
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::{
     AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, Metadata, PlanName,
@@ -325,8 +325,7 @@ async fn list(
     context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
     context.store.require_bucket(bucket).await?;
-    let mut table = Table::new(["NAME", "ID", "CUSTOM ID", "SCOPES", "CREATED"]);
-    let mut array = JsonArray::default();
+    let mut listing = Listing::new(["NAME", "ID", "CUSTOM ID", "SCOPES", "CREATED"], json);
     let mut after = None;
     loop {
         let page = context
@@ -334,26 +333,21 @@ async fn list(
             .consumers(bucket, after.as_ref(), PAGE)
             .await?;
         for stored in &page {
-            if json {
-                array.element(context.streams.out, &ConsumerView::of(stored))?;
-                continue;
-            }
             let attributes = &stored.attributes;
-            table.row([
-                stored.name.to_string(),
-                stored.id.to_string(),
-                or_dash(attributes.custom_id.as_ref().map_or("", CustomId::as_str)),
-                or_dash(attributes.scopes.as_str()),
-                moment(stored.created_at),
-            ]);
+            listing.add(context.streams.out, &ConsumerView::of(stored), || {
+                [
+                    stored.name.to_string(),
+                    stored.id.to_string(),
+                    or_dash(attributes.custom_id.as_ref().map_or("", CustomId::as_str)),
+                    or_dash(attributes.scopes.as_str()),
+                    moment(stored.created_at),
+                ]
+            })?;
         }
-        if !json {
-            table.flush(context.streams.out)?;
-        }
+        listing.flush(context.streams.out)?;
         match page.last() {
             Some(last) => after = Some(last.name.clone()),
-            None if json => return Ok(array.finish(context.streams.out)?),
-            None => return Ok(()),
+            None => return Ok(listing.finish(context.streams.out)?),
         }
     }
 }

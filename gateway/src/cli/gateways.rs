@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::cli::error::CommandError;
-use crate::cli::output::{JsonArray, Table, moment};
+use crate::cli::output::{Listing, moment};
 use crate::store::{FollowingGateway, GatewayId};
 use crate::views::GatewayView;
 
@@ -42,14 +42,7 @@ pub async fn run(command: &GatewaysCommand, context: &mut Context<'_>) -> Result
 async fn list(json: bool, context: &mut Context<'_>) -> Result<(), CommandError> {
     let newest = context.store.newest_revision().await?;
     let gateways = context.store.gateways().await?;
-    if json {
-        let mut array = JsonArray::default();
-        gateways.iter().try_for_each(|gateway| {
-            array.element(context.streams.out, &GatewayView::of(gateway))
-        })?;
-        return Ok(array.finish(context.streams.out)?);
-    }
-    let mut table = Table::new([
+    let heading = [
         "NAME",
         "STATE",
         "CHANGES BEHIND",
@@ -57,19 +50,22 @@ async fn list(json: bool, context: &mut Context<'_>) -> Result<(), CommandError>
         "SEEN",
         "STARTED",
         "ID",
-    ]);
-    for gateway in gateways {
-        table.row([
-            gateway.name.clone(),
-            state(&gateway).to_owned(),
-            (newest - gateway.revision).max(0).to_string(),
-            gateway.config_hash.clone().unwrap_or_default(),
-            moment(gateway.seen_at),
-            moment(gateway.started_at),
-            gateway.id,
-        ]);
+    ];
+    let mut listing = Listing::new(heading, json);
+    for gateway in &gateways {
+        listing.add(context.streams.out, &GatewayView::of(gateway), || {
+            [
+                gateway.name.clone(),
+                state(gateway).to_owned(),
+                (newest - gateway.revision).max(0).to_string(),
+                gateway.config_hash.clone().unwrap_or_default(),
+                moment(gateway.seen_at),
+                moment(gateway.started_at),
+                gateway.id.clone(),
+            ]
+        })?;
     }
-    Ok(table.flush(context.streams.out)?)
+    Ok(listing.finish(context.streams.out)?)
 }
 
 async fn forget(id: &GatewayId, json: bool, context: &mut Context<'_>) -> Result<(), CommandError> {

@@ -24,9 +24,15 @@ pub struct Table<const COLUMNS: usize> {
     is_begun: bool,
 }
 
+/// A list of any length, written page by page: a table for people, or a JSON array for scripts.
+pub struct Listing<const COLUMNS: usize> {
+    table: Table<COLUMNS>,
+    array: Option<JsonArray>,
+}
+
 /// A JSON array, written element by element.
 #[derive(Default)]
-pub struct JsonArray {
+struct JsonArray {
     is_begun: bool,
 }
 
@@ -81,16 +87,55 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
     }
 }
 
+impl<const COLUMNS: usize> Listing<COLUMNS> {
+    /// Creates an empty list.
+    #[must_use]
+    pub fn new(heading: [&'static str; COLUMNS], json: bool) -> Self {
+        Self {
+            table: Table::new(heading),
+            array: json.then(JsonArray::default),
+        }
+    }
+
+    /// Adds an element: its view, or its row.
+    pub fn add(
+        &mut self,
+        out: &mut dyn Write,
+        view: &impl Serialize,
+        row: impl FnOnce() -> [String; COLUMNS],
+    ) -> io::Result<()> {
+        match &mut self.array {
+            Some(array) => array.element(out, view),
+            None => {
+                self.table.row(row());
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the elements added since the last call.
+    pub fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        match self.array {
+            Some(_) => Ok(()),
+            None => self.table.flush(out),
+        }
+    }
+
+    /// Writes the rest and ends the list.
+    pub fn finish(mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.flush(out)?;
+        self.array.map_or(Ok(()), |array| array.finish(out))
+    }
+}
+
 impl JsonArray {
-    /// Writes one element.
-    pub fn element(&mut self, out: &mut dyn Write, element: &impl Serialize) -> io::Result<()> {
+    fn element(&mut self, out: &mut dyn Write, element: &impl Serialize) -> io::Result<()> {
         out.write_all(if self.is_begun { b",\n" } else { b"[\n" })?;
         self.is_begun = true;
         Ok(serde_json::to_writer(out, element)?)
     }
 
-    /// Closes the array.
-    pub fn finish(self, out: &mut dyn Write) -> io::Result<()> {
+    fn finish(self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(if self.is_begun { b"\n]\n" } else { b"[]\n" })
     }
 }

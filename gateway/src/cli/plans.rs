@@ -8,7 +8,7 @@ use crate::cli::Context;
 use crate::cli::allowance::{AllowanceEdit, AllowanceOptions, shown};
 use crate::cli::consumers::{OrEmpty, or_empty};
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
-use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
+use crate::cli::output::{Listing, Streams, details, moment, or_dash};
 use crate::import::plans;
 use crate::keys::{Description, Lifetime, PlanName, Prefix, Scope, Scopes};
 use crate::store::{ImportedPlans, NewPlan, PlanAttributes, PlanEdit, StoreError, StoredPlan};
@@ -252,32 +252,26 @@ fn refuse_keys_in(attributes: &PlanAttributes, prefix: &Prefix) -> Result<(), Co
 }
 
 async fn list(json: bool, context: &mut Context<'_>) -> Result<(), CommandError> {
-    let mut table = Table::new(["NAME", "SCOPES", "LIMITS", "QUOTAS", "CREATED"]);
-    let mut array = JsonArray::default();
+    let mut listing = Listing::new(["NAME", "SCOPES", "LIMITS", "QUOTAS", "CREATED"], json);
     let mut after = String::new();
     loop {
         let page = context.store.plans(&after, PAGE).await?;
         for plan in &page {
-            if json {
-                array.element(context.streams.out, &PlanView::of(plan))?;
-                continue;
-            }
             let attributes = &plan.attributes;
-            table.row([
-                plan.name.to_string(),
-                or_dash(attributes.scopes.as_str()),
-                or_dash(&attributes.limits.to_string()),
-                or_dash(&attributes.quotas.to_string()),
-                moment(plan.created_at),
-            ]);
+            listing.add(context.streams.out, &PlanView::of(plan), || {
+                [
+                    plan.name.to_string(),
+                    or_dash(attributes.scopes.as_str()),
+                    or_dash(&attributes.limits.to_string()),
+                    or_dash(&attributes.quotas.to_string()),
+                    moment(plan.created_at),
+                ]
+            })?;
         }
-        if !json {
-            table.flush(context.streams.out)?;
-        }
+        listing.flush(context.streams.out)?;
         match page.last() {
             Some(last) => after = last.name.to_string(),
-            None if json => return Ok(array.finish(context.streams.out)?),
-            None => return Ok(()),
+            None => return Ok(listing.finish(context.streams.out)?),
         }
     }
 }

@@ -5,12 +5,10 @@ use zeroize::Zeroizing;
 use crate::cli::Context;
 use crate::cli::error::CommandError;
 use crate::cli::key_text::PlainArgument;
-use crate::cli::keys::list::KeysTable;
+use crate::cli::keys::list::KeyListing;
 use crate::cli::keys::print_key;
-use crate::cli::output::JsonArray;
 use crate::keys::{ForeignKey, KeyDigest, MalformedKey};
 use crate::store::StoredKey;
-use crate::views::KeyView;
 
 /// Minimum number of characters to search for, and maximum number of keys shown.
 const SHORTEST: usize = 4;
@@ -41,21 +39,16 @@ impl FindKey {
             found if found.is_empty() => return Err(CommandError::NotFound),
             found => found,
         };
-        if self.json {
-            let mut array = JsonArray::default();
-            for key in &found {
-                array.element(context.streams.out, &KeyView::of(key, context.stamp.at))?;
-            }
-            return Ok(array.finish(context.streams.out)?);
-        }
-        if let [key] = &*found {
+        if let [key] = &*found
+            && !self.json
+        {
             return Ok(print_key(key, context.stamp.at, &mut context.streams)?);
         }
-        let mut table = KeysTable::new();
+        let mut listing = KeyListing::new(self.json);
         for key in &found {
-            table.key(key, context.stamp.at);
+            listing.key(context.streams.out, key, context.stamp.at)?;
         }
-        Ok(table.0.flush(context.streams.out)?)
+        Ok(listing.0.finish(context.streams.out)?)
     }
 }
 

@@ -1,10 +1,12 @@
 //! `gateway keys list`: lists keys by attributes and times.
 
+use std::io::{self, Write};
+
 use crate::cli::Context;
 use crate::cli::buckets::InBucket;
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_keys};
-use crate::cli::output::{JsonArray, Table, moment, moment_or, or_dash};
+use crate::cli::output::{Listing, moment, moment_or, or_dash};
 use crate::keys::{Description, KeyStatus, UnixMillis, When};
 use crate::store::{KeyFilter, StoredKey};
 use crate::views::KeyView;
@@ -54,7 +56,7 @@ impl ListKeys {
         )?;
         let json = self.json;
         let filter = self.filter(context).await?;
-        let (mut table, mut array) = (KeysTable::new(), JsonArray::default());
+        let mut listing = KeyListing::new(json);
         let mut after = None;
         loop {
             let page = context
@@ -62,19 +64,12 @@ impl ListKeys {
                 .list_keys(&filter, after.as_ref(), PAGE)
                 .await?;
             for stored in &page {
-                if json {
-                    array.element(context.streams.out, &KeyView::of(stored, context.stamp.at))?;
-                } else {
-                    table.key(stored, context.stamp.at);
-                }
+                listing.key(context.streams.out, stored, context.stamp.at)?;
             }
-            if !json {
-                table.0.flush(context.streams.out)?;
-            }
+            listing.0.flush(context.streams.out)?;
             after = match page.last() {
                 Some(last) => Some(last.cursor()),
-                None if json => return Ok(array.finish(context.streams.out)?),
-                None => return Ok(()),
+                None => return Ok(listing.0.finish(context.streams.out)?),
             };
         }
     }
@@ -105,12 +100,12 @@ impl ListKeys {
     }
 }
 
-/// Table of keys.
-pub(super) struct KeysTable(pub(super) Table<8>);
+/// List of keys.
+pub(super) struct KeyListing(pub(super) Listing<8>);
 
-impl KeysTable {
-    pub(super) fn new() -> Self {
-        Self(Table::new([
+impl KeyListing {
+    pub(super) fn new(json: bool) -> Self {
+        let heading = [
             "ID",
             "CONSUMER",
             "HINT",
@@ -119,25 +114,28 @@ impl KeysTable {
             "LAST USED",
             "CREATED",
             "DESCRIPTION",
-        ]))
+        ];
+        Self(Listing::new(heading, json))
     }
 
-    pub(super) fn key(&mut self, stored: &StoredKey, now: UnixMillis) {
-        self.0.row([
-            stored.id.to_string(),
-            stored.consumer_name.to_string(),
-            stored.hint.clone(),
-            stored.status(now).as_str().to_owned(),
-            moment_or(stored.attributes.expires_at, "never"),
-            moment_or(stored.last_used_at, "-"),
-            moment(stored.created_at),
-            or_dash(
-                stored
-                    .attributes
-                    .description
-                    .as_ref()
-                    .map_or("", Description::as_str),
-            ),
-        ]);
+    pub(super) fn key(
+        &mut self,
+        out: &mut dyn Write,
+        stored: &StoredKey,
+        now: UnixMillis,
+    ) -> io::Result<()> {
+        self.0.add(out, &KeyView::of(stored, now), || {
+            let description = stored.attributes.description.as_ref();
+            [
+                stored.id.to_string(),
+                stored.consumer_name.to_string(),
+                stored.hint.clone(),
+                stored.status(now).as_str().to_owned(),
+                moment_or(stored.attributes.expires_at, "never"),
+                moment_or(stored.last_used_at, "-"),
+                moment(stored.created_at),
+                or_dash(description.map_or("", Description::as_str)),
+            ]
+        })
     }
 }
