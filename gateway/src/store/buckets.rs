@@ -92,18 +92,13 @@ impl Store {
         new: NewBucket,
         stamp: &Stamp,
     ) -> Result<StoredBucket, StoreError> {
-        limited(WRITE_LIMIT, self.create_bucket_in_turn(new, stamp)).await
-    }
-
-    async fn create_bucket_in_turn(
-        &self,
-        new: NewBucket,
-        stamp: &Stamp,
-    ) -> Result<StoredBucket, StoreError> {
-        let mut transaction = self.begin_write().await?;
-        let created = create(&mut transaction, new, stamp).await?;
-        transaction.commit_of(Some(created.name.as_str())).await?;
-        Ok(created)
+        limited(WRITE_LIMIT, async {
+            let mut transaction = self.begin_write().await?;
+            let created = create(&mut transaction, new, stamp).await?;
+            transaction.commit_of(Some(created.name.as_str())).await?;
+            Ok(created)
+        })
+        .await
     }
 
     /// Finds a bucket.
@@ -140,39 +135,33 @@ impl Store {
         edit: BucketEdit,
         stamp: &Stamp,
     ) -> Result<StoredBucket, StoreError> {
-        limited(WRITE_LIMIT, self.update_bucket_in_turn(name, edit, stamp)).await
-    }
-
-    async fn update_bucket_in_turn(
-        &self,
-        name: &BucketName,
-        edit: BucketEdit,
-        stamp: &Stamp,
-    ) -> Result<StoredBucket, StoreError> {
-        let mut transaction = self.begin_write().await?;
-        let mut bucket = require(&mut transaction, name).await?;
-        bucket.leaks.policy = edit.leak_policy.unwrap_or(bucket.leaks.policy);
-        bucket.leaks.grace = edit.leak_grace.unwrap_or(bucket.leaks.grace);
-        edit.keys.apply(&mut bucket.keys)?;
-        let new = Changed {
-            leaks: bucket.leaks,
-            keys: bucket.keys,
-        };
-        let update = columns::update_by::<Changed>("buckets", "name");
-        let query = sqlx::query(AssertSqlSafe(update));
-        columns::bind(query.bind(name.as_str()), &new)
-            .execute(&mut *transaction)
+        limited(WRITE_LIMIT, async {
+            let mut transaction = self.begin_write().await?;
+            let mut bucket = require(&mut transaction, name).await?;
+            bucket.leaks.policy = edit.leak_policy.unwrap_or(bucket.leaks.policy);
+            bucket.leaks.grace = edit.leak_grace.unwrap_or(bucket.leaks.grace);
+            edit.keys.apply(&mut bucket.keys)?;
+            let new = Changed {
+                leaks: bucket.leaks,
+                keys: bucket.keys,
+            };
+            let update = columns::update_by::<Changed>("buckets", "name");
+            let query = sqlx::query(AssertSqlSafe(update));
+            columns::bind(query.bind(name.as_str()), &new)
+                .execute(&mut *transaction)
+                .await?;
+            journal::record(
+                &mut transaction,
+                stamp,
+                Action::BucketUpdate,
+                Subject::Bucket(name),
+                &bucket.detail(),
+            )
             .await?;
-        journal::record(
-            &mut transaction,
-            stamp,
-            Action::BucketUpdate,
-            Subject::Bucket(name),
-            &bucket.detail(),
-        )
-        .await?;
-        transaction.commit_of(Some(name.as_str())).await?;
-        Ok(bucket)
+            transaction.commit_of(Some(name.as_str())).await?;
+            Ok(bucket)
+        })
+        .await
     }
 }
 

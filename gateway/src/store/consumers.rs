@@ -57,75 +57,57 @@ impl Store {
         new: NewConsumer,
         stamp: &Stamp,
     ) -> Result<StoredConsumer, StoreError> {
-        limited(WRITE_LIMIT, self.create_consumer_in_turn(new, stamp)).await
-    }
-
-    async fn create_consumer_in_turn(
-        &self,
-        new: NewConsumer,
-        stamp: &Stamp,
-    ) -> Result<StoredConsumer, StoreError> {
-        let mut transaction = self.begin_write().await?;
-        let created = insert(&mut transaction, new, stamp).await?;
-        transaction.commit_of(Some(created.id.as_str())).await?;
-        Ok(created)
+        limited(WRITE_LIMIT, async {
+            let mut transaction = self.begin_write().await?;
+            let created = insert(&mut transaction, new, stamp).await?;
+            transaction.commit_of(Some(created.id.as_str())).await?;
+            Ok(created)
+        })
+        .await
     }
 
     /// Changes a consumer, effective for all its keys. An edit without effect writes nothing.
     pub async fn update_consumer(
         &self,
         id: &ConsumerId,
-        edit: ConsumerEdit,
-        stamp: &Stamp,
-    ) -> Result<StoredConsumer, StoreError> {
-        limited(WRITE_LIMIT, self.update_consumer_in_turn(id, edit, stamp)).await
-    }
-
-    async fn update_consumer_in_turn(
-        &self,
-        id: &ConsumerId,
         mut edit: ConsumerEdit,
         stamp: &Stamp,
     ) -> Result<StoredConsumer, StoreError> {
-        let mut transaction = self.begin_write().await?;
-        let before = guarded(&mut transaction, id, stamp).await?;
-        let mut after = before.clone();
-        let is_renamed = replace(&mut after.name, edit.name.take());
-        let mut changed = edit.apply(&mut after.attributes);
-        if is_renamed {
-            changed.insert(0, "name");
-        }
-        if changed.is_empty() {
-            return Ok(before);
-        }
-        if changed.contains(&"plan") {
-            plans::of(&mut transaction, after.attributes.plan.as_ref()).await?;
-        }
-        after.updated_at = stamp.at;
-        update(&mut transaction, &after).await?;
-        let detail = json!({ "changed": changed });
-        journal::record(
-            &mut transaction,
-            stamp,
-            Action::ConsumerUpdate,
-            Subject::Consumer(id),
-            &detail,
-        )
-        .await?;
-        transaction.commit_of(Some(id.as_str())).await?;
-        Ok(after)
+        limited(WRITE_LIMIT, async {
+            let mut transaction = self.begin_write().await?;
+            let before = guarded(&mut transaction, id, stamp).await?;
+            let mut after = before.clone();
+            let is_renamed = replace(&mut after.name, edit.name.take());
+            let mut changed = edit.apply(&mut after.attributes);
+            if is_renamed {
+                changed.insert(0, "name");
+            }
+            if changed.is_empty() {
+                return Ok(before);
+            }
+            if changed.contains(&"plan") {
+                plans::of(&mut transaction, after.attributes.plan.as_ref()).await?;
+            }
+            after.updated_at = stamp.at;
+            update(&mut transaction, &after).await?;
+            let detail = json!({ "changed": changed });
+            journal::record(
+                &mut transaction,
+                stamp,
+                Action::ConsumerUpdate,
+                Subject::Consumer(id),
+                &detail,
+            )
+            .await?;
+            transaction.commit_of(Some(id.as_str())).await?;
+            Ok(after)
+        })
+        .await
     }
 
     /// Deletes a consumer and all its keys; returns the number of keys.
     pub async fn delete_consumer(&self, id: &ConsumerId, stamp: &Stamp) -> Result<u64, StoreError> {
-        limited(WRITE_LIMIT, self.delete_consumer_in_turn(id, stamp)).await
-    }
-
-    async fn delete_consumer_in_turn(
-        &self,
-        id: &ConsumerId,
-        stamp: &Stamp,
-    ) -> Result<u64, StoreError> {
+        limited(WRITE_LIMIT, async {
         let mut transaction = self.begin_write().await?;
         let gone = guarded(&mut transaction, id, stamp).await?;
         let keys = sqlx::query("DELETE FROM keys WHERE consumer_id = $1")
@@ -149,6 +131,7 @@ impl Store {
         .await?;
         transaction.commit_of(Some(id.as_str())).await?;
         Ok(keys.rows_affected())
+}).await
     }
 
     /// Finds a consumer by its id.

@@ -34,15 +34,7 @@ impl Store {
         edit: KeyEdit,
         stamp: &Stamp,
     ) -> Result<StoredKey, StoreError> {
-        limited(WRITE_LIMIT, self.update_key_in_turn(id, edit, stamp)).await
-    }
-
-    async fn update_key_in_turn(
-        &self,
-        id: &KeyId,
-        edit: KeyEdit,
-        stamp: &Stamp,
-    ) -> Result<StoredKey, StoreError> {
+        limited(WRITE_LIMIT, async {
         let mut transaction = self.begin_write().await?;
         let before = keys::guarded(&mut transaction, id, stamp).await?;
         let mut after = before.clone();
@@ -90,6 +82,7 @@ impl Store {
         journal::record(&mut transaction, stamp, action, Subject::Key(id), &detail).await?;
         transaction.commit_of(Some(id.as_str())).await?;
         Ok(after)
+}).await
     }
 }
 

@@ -86,39 +86,33 @@ impl Store {
         state: KeyState,
         stamp: &Stamp,
     ) -> Result<KeyStateChange, StoreError> {
-        limited(WRITE_LIMIT, self.set_key_state_in_turn(id, state, stamp)).await
-    }
-
-    async fn set_key_state_in_turn(
-        &self,
-        id: &KeyId,
-        state: KeyState,
-        stamp: &Stamp,
-    ) -> Result<KeyStateChange, StoreError> {
-        let mut transaction = self.begin_write().await?;
-        let mut key = guarded(&mut transaction, id, stamp).await?;
-        let before = key.state;
-        let action = match (before, state) {
-            _ if before == state => return Ok(KeyStateChange { key, before }),
-            (KeyState::Revoked, _) => return Err(StoreError::KeyRevoked(*id)),
-            (_, KeyState::Revoked) => Action::KeyRevoke,
-            (_, KeyState::Disabled) => Action::KeyDisable,
-            (_, KeyState::Active) => Action::KeyEnable,
-        };
-        sqlx::query("UPDATE keys SET state = $2, updated_at = $3 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(state.as_str())
-            .bind(stamp.at.0)
-            .execute(&mut *transaction)
-            .await?;
-        let detail = json!({ "before": before.as_str() });
-        journal::record(&mut transaction, stamp, action, Subject::Key(id), &detail).await?;
-        transaction.commit_of(Some(id.as_str())).await?;
-        (key.state, key.updated_at) = (state, stamp.at);
-        if state == KeyState::Revoked {
-            key.revoked = Some(stamp.revocation());
-        }
-        Ok(KeyStateChange { key, before })
+        limited(WRITE_LIMIT, async {
+            let mut transaction = self.begin_write().await?;
+            let mut key = guarded(&mut transaction, id, stamp).await?;
+            let before = key.state;
+            let action = match (before, state) {
+                _ if before == state => return Ok(KeyStateChange { key, before }),
+                (KeyState::Revoked, _) => return Err(StoreError::KeyRevoked(*id)),
+                (_, KeyState::Revoked) => Action::KeyRevoke,
+                (_, KeyState::Disabled) => Action::KeyDisable,
+                (_, KeyState::Active) => Action::KeyEnable,
+            };
+            sqlx::query("UPDATE keys SET state = $2, updated_at = $3 WHERE id = $1")
+                .bind(id.as_str())
+                .bind(state.as_str())
+                .bind(stamp.at.0)
+                .execute(&mut *transaction)
+                .await?;
+            let detail = json!({ "before": before.as_str() });
+            journal::record(&mut transaction, stamp, action, Subject::Key(id), &detail).await?;
+            transaction.commit_of(Some(id.as_str())).await?;
+            (key.state, key.updated_at) = (state, stamp.at);
+            if state == KeyState::Revoked {
+                key.revoked = Some(stamp.revocation());
+            }
+            Ok(KeyStateChange { key, before })
+        })
+        .await
     }
 
     /// Finds a key by its id.

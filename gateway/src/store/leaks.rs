@@ -114,14 +114,7 @@ impl Store {
         leak: &Leak,
         stamp: &Stamp,
     ) -> Result<Option<LeakOutcome>, StoreError> {
-        limited(WRITE_LIMIT, self.report_leak_in_turn(leak, stamp)).await
-    }
-
-    async fn report_leak_in_turn(
-        &self,
-        leak: &Leak,
-        stamp: &Stamp,
-    ) -> Result<Option<LeakOutcome>, StoreError> {
+        limited(WRITE_LIMIT, async {
         let mut transaction = self.begin_write().await?;
         let row = sqlx::query("SELECT id FROM keys WHERE digest = $1")
             .bind(leak.digest.as_bytes().as_slice())
@@ -173,6 +166,7 @@ impl Store {
             key,
             is_news: true,
         }))
+}).await
     }
 }
 

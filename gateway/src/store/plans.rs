@@ -128,49 +128,43 @@ impl Store {
         edit: PlanEdit,
         stamp: &Stamp,
     ) -> Result<StoredPlan, StoreError> {
-        limited(WRITE_LIMIT, self.update_plan_in_turn(name, edit, stamp)).await
-    }
-
-    async fn update_plan_in_turn(
-        &self,
-        name: &PlanName,
-        edit: PlanEdit,
-        stamp: &Stamp,
-    ) -> Result<StoredPlan, StoreError> {
-        let mut transaction = self.begin_write().await?;
-        let mut plan = require(&mut transaction, name).await?;
-        let changed = edit.apply(&mut plan.attributes);
-        if changed.is_empty() {
-            return Ok(plan);
-        }
-        let PlanAttributes {
-            default_key_lifetime,
-            max_key_lifetime,
-            ..
-        } = plan.attributes;
-        require_order(default_key_lifetime, max_key_lifetime)?;
-        plan.updated_at = stamp.at;
-        let new = Changed {
-            attributes: plan.attributes.clone(),
-            updated_at: plan.updated_at,
-        };
-        let update = columns::update_by::<Changed>("plans", "name");
-        let query = sqlx::query(AssertSqlSafe(update));
-        columns::bind(query.bind(name.as_str()), &new)
-            .execute(&mut *transaction)
+        limited(WRITE_LIMIT, async {
+            let mut transaction = self.begin_write().await?;
+            let mut plan = require(&mut transaction, name).await?;
+            let changed = edit.apply(&mut plan.attributes);
+            if changed.is_empty() {
+                return Ok(plan);
+            }
+            let PlanAttributes {
+                default_key_lifetime,
+                max_key_lifetime,
+                ..
+            } = plan.attributes;
+            require_order(default_key_lifetime, max_key_lifetime)?;
+            plan.updated_at = stamp.at;
+            let new = Changed {
+                attributes: plan.attributes.clone(),
+                updated_at: plan.updated_at,
+            };
+            let update = columns::update_by::<Changed>("plans", "name");
+            let query = sqlx::query(AssertSqlSafe(update));
+            columns::bind(query.bind(name.as_str()), &new)
+                .execute(&mut *transaction)
+                .await?;
+            let subject = Subject::Plan(name);
+            let detail = json!({ "changed": changed, "scopes": plan.attributes.scopes });
+            journal::record(
+                &mut transaction,
+                stamp,
+                Action::PlanUpdate,
+                subject,
+                &detail,
+            )
             .await?;
-        let subject = Subject::Plan(name);
-        let detail = json!({ "changed": changed, "scopes": plan.attributes.scopes });
-        journal::record(
-            &mut transaction,
-            stamp,
-            Action::PlanUpdate,
-            subject,
-            &detail,
-        )
-        .await?;
-        transaction.commit_of(Some(name.as_str())).await?;
-        Ok(plan)
+            transaction.commit_of(Some(name.as_str())).await?;
+            Ok(plan)
+        })
+        .await
     }
 
     /// Deletes a plan that no consumer has.
@@ -182,38 +176,33 @@ impl Store {
         name: &PlanName,
         stamp: &Stamp,
     ) -> Result<StoredPlan, StoreError> {
-        limited(WRITE_LIMIT, self.delete_plan_in_turn(name, stamp)).await
-    }
-
-    async fn delete_plan_in_turn(
-        &self,
-        name: &PlanName,
-        stamp: &Stamp,
-    ) -> Result<StoredPlan, StoreError> {
-        let mut transaction = self.begin_write().await?;
-        let gone = require(&mut transaction, name).await?;
-        let consumers = count_consumers(&mut transaction, name).await?;
-        if consumers > 0 {
-            return Err(StoreError::PlanInUse {
-                plan: name.to_string(),
-                consumers,
-            });
-        }
-        sqlx::query("DELETE FROM plans WHERE name = $1")
-            .bind(name.as_str())
-            .execute(&mut *transaction)
+        limited(WRITE_LIMIT, async {
+            let mut transaction = self.begin_write().await?;
+            let gone = require(&mut transaction, name).await?;
+            let consumers = count_consumers(&mut transaction, name).await?;
+            if consumers > 0 {
+                return Err(StoreError::PlanInUse {
+                    plan: name.to_string(),
+                    consumers,
+                });
+            }
+            sqlx::query("DELETE FROM plans WHERE name = $1")
+                .bind(name.as_str())
+                .execute(&mut *transaction)
+                .await?;
+            let (subject, detail) = (Subject::Plan(name), json!({}));
+            journal::record(
+                &mut transaction,
+                stamp,
+                Action::PlanDelete,
+                subject,
+                &detail,
+            )
             .await?;
-        let (subject, detail) = (Subject::Plan(name), json!({}));
-        journal::record(
-            &mut transaction,
-            stamp,
-            Action::PlanDelete,
-            subject,
-            &detail,
-        )
-        .await?;
-        transaction.commit_of(Some(name.as_str())).await?;
-        Ok(gone)
+            transaction.commit_of(Some(name.as_str())).await?;
+            Ok(gone)
+        })
+        .await
     }
 
     /// Returns the number of consumers that have the plan.

@@ -80,14 +80,13 @@ impl Store {
     /// Creates a key with the attributes and the original expiry of the replaced one, and expires
     /// the replaced keys after the grace period, all in one transaction.
     pub async fn roll(&self, roll: Roll, stamp: &Stamp) -> Result<RolledKeys, StoreError> {
-        limited(WRITE_LIMIT, self.roll_in_turn(roll, stamp)).await
-    }
-
-    async fn roll_in_turn(&self, roll: Roll, stamp: &Stamp) -> Result<RolledKeys, StoreError> {
-        let mut transaction = self.begin_write().await?;
-        let rolled = replace(&mut transaction, roll, stamp).await?;
-        transaction.commit_of(Some(rolled.key.id.as_str())).await?;
-        Ok(rolled)
+        limited(WRITE_LIMIT, async {
+            let mut transaction = self.begin_write().await?;
+            let rolled = replace(&mut transaction, roll, stamp).await?;
+            transaction.commit_of(Some(rolled.key.id.as_str())).await?;
+            Ok(rolled)
+        })
+        .await
     }
 }
 
