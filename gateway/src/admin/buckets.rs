@@ -2,6 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::Method;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use utoipa::PartialSchema as _;
 
 use crate::admin::body::{Body, Fields};
@@ -18,6 +19,9 @@ use crate::store::{
 use crate::views::BucketView;
 
 const TAG: &str = "buckets";
+/// What a name escapes as one segment of a path. Also the full stop: `.` and `..` are special
+/// segments.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 const ORDER: &str = "The default lifetime is above the longest.";
 
 /// The operations on buckets.
@@ -138,7 +142,10 @@ async fn list(call: Call<(), List, ()>) -> Answered {
 
 async fn create(call: Call<(), (), NewBucket>) -> Answered {
     let answer = |made: &StoredBucket| StoredAnswer {
-        location: format!("/v1/buckets/{}", escaped(made.name.as_str())),
+        location: format!(
+            "/v1/buckets/{}",
+            utf8_percent_encode(made.name.as_str(), ESCAPED)
+        ),
         body: text(&BucketView::of(made)),
     };
     let made = call
@@ -160,16 +167,4 @@ async fn update(call: Call<BucketName, (), BucketEdit>) -> Answered {
         .update_bucket(&call.path, call.body, &call.stamp)
         .await?;
     Ok(HttpResponse::Ok().json(BucketView::of(&after)))
-}
-
-/// Percent-encodes a name as one path segment: bucket names may contain spaces and slashes.
-fn escaped(name: &str) -> String {
-    let escape = |byte: u8| match byte {
-        b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
-            char::from(byte).to_string()
-        }
-        // Also the full stop: `.` and `..` are special path segments.
-        _ => format!("%{byte:02X}"),
-    };
-    name.bytes().map(escape).collect()
 }
