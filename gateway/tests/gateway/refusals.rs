@@ -40,89 +40,46 @@ fn id_of(response: &Response) -> String {
 
 /// What the guard refuses before there is a request: status, code and fault.
 fn unread() -> Vec<(Vec<u8>, u16, &'static str, &'static str)> {
-    let text = |text: &str| text.as_bytes().to_vec();
-    let fields = format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n", "a: b\r\n".repeat(80));
-    let large = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(20_000));
+    let get = |rest: &str| format!("GET / HTTP/1.1\r\n{rest}\r\n\r\n").into_bytes();
+    let fields = get(&format!("host: h{}", "\r\na: b".repeat(80)));
+    let large = get(&format!("a: {}", "b".repeat(20_000)));
     let long = format!("GET /{} HTTP/1.1\r\nhost: h\r\n\r\n", "a".repeat(20_000));
-    let too_large = "request_header_too_large";
-    vec![
+    let twice = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\na";
+    let proxied = "PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET / HTTP/1.1\r\nhost: h\r\n\r\n";
+    let bad: [(&[u8], _); 11] = [
+        (b"x\x01\r\n\r\n", "bad_request_line"),
+        (proxied.as_bytes(), "unexpected_proxy_header"),
+        (b"GET /a?q=\"x\" HTTP/1.1\r\nhost: h\r\n\r\n", "bad_target"),
+        (&get("host: h\r\na : b"), "bad_field"),
+        (&get("host: h\r\na: b\0"), "bad_field"),
+        (b"GET / HTTP/1.1\r\n\r\n", "bad_host"),
+        (twice.as_bytes(), "bad_framing"),
+        (b"GET / HTTP/1.1\nhost: h\n\n", "bare_line_feed"),
+        (b"GET /#a HTTP/1.1\r\nhost: h\r\n\r\n", "fragment"),
+        (b"\r\n\r\n\r\n", "no_request_line"),
+        (&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3], "tls_on_plain"),
+    ];
+    let other: [(&[u8], _, _, _); 5] = [
         (
-            text("x\u{1}\r\n\r\n"),
-            400,
-            "bad_request",
-            "bad_request_line",
-        ),
-        (
-            text("PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET / HTTP/1.1\r\nhost: h\r\n\r\n"),
-            400,
-            "bad_request",
-            "unexpected_proxy_header",
-        ),
-        (
-            text("GET /a?q=\"x\" HTTP/1.1\r\nhost: h\r\n\r\n"),
-            400,
-            "bad_request",
-            "bad_target",
-        ),
-        (
-            text("GET / HTTP/1.2\r\nhost: h\r\n\r\n"),
+            b"GET / HTTP/1.2\r\nhost: h\r\n\r\n",
             505,
             "version_not_supported",
             "unsupported_version",
         ),
         (
-            text("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             505,
             "version_not_supported",
             "unsupported_version",
         ),
-        (text(&long), 414, "uri_too_long", "target_too_long"),
-        (text(&large), 431, too_large, "head_too_large"),
-        (text(&fields), 431, too_large, "too_many_fields"),
-        (
-            text("GET / HTTP/1.1\r\nhost: h\r\na : b\r\n\r\n"),
-            400,
-            "bad_request",
-            "bad_field",
-        ),
-        (
-            text("GET / HTTP/1.1\r\nhost: h\r\na: b\0\r\n\r\n"),
-            400,
-            "bad_request",
-            "bad_field",
-        ),
-        (
-            text("GET / HTTP/1.1\r\n\r\n"),
-            400,
-            "bad_request",
-            "bad_host",
-        ),
-        (
-            text("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\na"),
-            400,
-            "bad_request",
-            "bad_framing",
-        ),
-        (
-            text("GET / HTTP/1.1\nhost: h\n\n"),
-            400,
-            "bad_request",
-            "bare_line_feed",
-        ),
-        (
-            text("GET /#a HTTP/1.1\r\nhost: h\r\n\r\n"),
-            400,
-            "bad_request",
-            "fragment",
-        ),
-        (text("\r\n\r\n\r\n"), 400, "bad_request", "no_request_line"),
-        (
-            vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
-            400,
-            "bad_request",
-            "tls_on_plain",
-        ),
-    ]
+        (long.as_bytes(), 414, "uri_too_long", "target_too_long"),
+        (&large, 431, "request_header_too_large", "head_too_large"),
+        (&fields, 431, "request_header_too_large", "too_many_fields"),
+    ];
+    let bad = bad.map(|(bytes, fault)| (bytes, 400, "bad_request", fault));
+    let all = bad.into_iter().chain(other);
+    all.map(|(bytes, status, code, fault)| (bytes.to_vec(), status, code, fault))
+        .collect()
 }
 
 #[test]
