@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ struct State {
 #[derive(Default)]
 struct Said {
     is_up: Option<bool>,
+    /// Kinds of causes of the present outage.
+    causes: Vec<Discriminant<Fault>>,
     clocks_differ: bool,
     evicts: bool,
 }
@@ -293,19 +296,25 @@ impl CountExchange {
         self.memory.leased.send_modify(|answers| *answers += 1);
     }
 
-    /// Sets whether counts are exchanged, and logs each change once.
+    /// Sets whether counts are exchanged. Logs each change, and each kind of cause once an outage: a
+    /// server that was slow first may refuse the password later.
     fn set_up(&self, state: &mut State, is_up: Result<(), &Fault>) {
         self.memory.link.set_up(is_up.is_ok());
-        if state.said.is_up.replace(is_up.is_ok()) == Some(is_up.is_ok()) {
-            return;
+        if state.said.is_up.replace(is_up.is_ok()) != Some(is_up.is_ok()) {
+            self.wake_waiters();
+            state.said.causes.clear();
+            if is_up.is_ok() {
+                log::info!("limits are shared through the server at {}", self.server);
+            }
         }
-        self.wake_waiters();
-        match is_up {
-            Ok(()) => log::info!("limits are shared through the server at {}", self.server),
-            Err(fault) => log::warn!(
+        if let Err(fault) = is_up
+            && !state.said.causes.contains(&discriminant(fault))
+        {
+            state.said.causes.push(discriminant(fault));
+            log::warn!(
                 "limits are not shared, and limits.on_outage holds: the server at {}: {fault}",
                 self.server
-            ),
+            );
         }
     }
 }
