@@ -3,6 +3,9 @@
 
 pub mod issuer_keys;
 mod limit_resets;
+mod presence;
+mod snapshots;
+mod upkeep;
 
 use std::convert::Infallible;
 use std::io;
@@ -15,24 +18,27 @@ use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch as channel};
 use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::config::settings::StoreSettings;
 use crate::control::issuer_keys::SavedKeys;
+use crate::control::presence::{announce, announce_once, count_gateways};
+use crate::control::snapshots::{restore, save};
+use crate::control::upkeep::{count_ending, exchange_counts, measure, prune, sweep};
 use crate::front::certificates::Certificates;
 use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
+use crate::limits::Memory;
 use crate::limits::brake::{self, Brake};
 use crate::limits::fleet::CountExchange;
 use crate::limits::quota::QuotaMemory;
-use crate::limits::{Memory, UnsharedWarning};
 use crate::panics::{catch_panic, supervise};
 use crate::pipeline::Policy;
 use crate::proxy::upstream::health::{self, Checked};
-use crate::store::snapshot::{self, Origin, SnapshotKey};
+use crate::store::snapshot::SnapshotKey;
 use crate::store::{
-    FeedStatus, GatewayId, Keep, Presence, Reached, Store, StoreError, StoreHandle, StoreSizes,
-    attend_unused, follow,
+    FeedStatus, GatewayId, Presence, Store, StoreError, StoreHandle, StoreSizes, attend_unused,
+    follow,
 };
 use crate::usage::ledger::Ledger;
 use crate::usage::quota_use;
@@ -40,23 +46,6 @@ use crate::usage::quota_use;
 /// Delay before an unreachable store is tried again: the first, and the longest.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// Interval of the heartbeats while nobody waits for this gateway; also its upper bound, whatever
-/// the maximum table age is.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-const MIN_HEARTBEAT: Duration = Duration::from_millis(50);
-/// Interval between snapshots while the table changes, and while it does not.
-const MIN_SAVE_INTERVAL: Duration = Duration::from_secs(5);
-/// Shortest and longest interval between counts of the keys that expire soon.
-const MIN_COUNT_INTERVAL: Duration = Duration::from_secs(1);
-const MAX_COUNT_INTERVAL: Duration = Duration::from_secs(60);
-const MAX_SAVE_INTERVAL: Duration = Duration::from_secs(60);
-/// Interval of the retention sweep, and its first delay after the start.
-const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
-const FIRST_PRUNE_DELAY: Duration = Duration::from_secs(1);
-/// Interval between counts of the store's rows.
-const MEASURE_INTERVAL: Duration = Duration::from_mins(5);
-/// Delay after a failed count.
-const MEASURE_RETRY_DELAY: Duration = Duration::from_secs(10);
 /// Timeout of the farewell to the store.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -282,65 +271,6 @@ impl Duties {
     }
 }
 
-/// Counts the keys that expire soon: after loading, after changes and periodically, using at most a
-/// hundredth of the time.
-async fn count_ending(keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
-    let mut reached = status.reached();
-    loop {
-        if !keys.is_loaded() {
-            sleep(MIN_COUNT_INTERVAL).await;
-            continue;
-        }
-        reached.mark_unchanged();
-        let (begun, counted) = (Instant::now(), Arc::clone(keys));
-        // On a blocking thread: a million keys take a while.
-        let counted =
-            tokio::task::spawn_blocking(move || counted.count_ending(UnixMillis::now())).await;
-        if let Err(error) = counted {
-            log::warn!("cannot count the keys that expire soon: {error}");
-        }
-        let wait = (begun.elapsed() * 100).clamp(MIN_COUNT_INTERVAL, MAX_COUNT_INTERVAL);
-        sleep(wait).await;
-        let _ = timeout(MAX_COUNT_INTERVAL - wait, reached.changed()).await;
-    }
-}
-
-/// Removes the cells of limits whose subjects are idle.
-async fn sweep(limits: &Arc<Memory>) -> Infallible {
-    loop {
-        let limits = Arc::clone(limits);
-        // On a blocking thread: a million cells take a while.
-        let swept = tokio::task::spawn_blocking(move || limits.sweep()).await;
-        sleep(swept.unwrap_or(MIN_COUNT_INTERVAL)).await;
-    }
-}
-
-/// Exchanges the counts of the limits with other gateways, where there is a server for it.
-async fn exchange_counts(exchange: Option<&CountExchange>) -> Infallible {
-    match exchange {
-        Some(exchange) => exchange.keep().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Tells the limits how many gateways are live. While the store is away, the last known number
-/// holds. Warns once where limits that do not know of other gateways meet some.
-async fn count_gateways(store: &Store, limits: &Memory, policy: &ArcSwap<Policy>) -> Infallible {
-    let mut warning = UnsharedWarning::default();
-    loop {
-        if let Ok(gateways) = store.gateways().await {
-            let live = gateways.iter().filter(|gateway| gateway.live).count();
-            limits.set_live_gateways(u32::try_from(live).unwrap_or(u32::MAX));
-            if warning.is_due(policy.load().limits.mode(), live) {
-                log::warn!(
-                    "limits.mode is \"local\" and {live} gateways are live: each allows every limit in full; \"split\" shares them"
-                );
-            }
-        }
-        sleep(HEARTBEAT).await;
-    }
-}
-
 /// Opens the store, retrying for ever once the first attempt has shown that it can work, or that
 /// the gateway `may_start_without` it.
 async fn open(
@@ -385,251 +315,5 @@ async fn open(
         }
         sleep(wait).await;
         wait = (wait * 2).min(MAX_RETRY_DELAY);
-    }
-}
-
-/// Fills the table from a usable snapshot, if any.
-fn restore(
-    settings: &StoreSettings,
-    key: &SnapshotKey,
-    keys: &KeyTable,
-    status: &FeedStatus,
-    restored: &mut Option<Origin>,
-) -> bool {
-    let Some(path) = &settings.snapshot else {
-        return false;
-    };
-    let (location, now) = (settings.url.to_string(), UnixMillis::now());
-    match snapshot::restore(path, key, keys, &location, now) {
-        Ok(Some(found)) => {
-            let age = humantime::format_duration(Duration::from_secs(found.age.as_secs()));
-            log::warn!(
-                "starting with {} keys from the snapshot {}, which is {age} old",
-                found.keys,
-                path.display()
-            );
-            status.restored(found.origin.revision, found.age);
-            *restored = Some(found.origin);
-            true
-        }
-        Ok(None) => false,
-        Err(error) => {
-            log::warn!("the snapshot {} is not used: {error}", path.display());
-            false
-        }
-    }
-}
-
-/// State of the snapshot file.
-struct Saved {
-    revision: i64,
-    known_at: UnixMillis,
-}
-
-/// Whether the table has to be saved, given its revision and the time `known_at` when it last
-/// matched the store. Never while the store is unreachable, so that the next start sees the true
-/// age.
-fn is_due(saved: Option<&Saved>, revision: i64, known_at: UnixMillis) -> bool {
-    saved.is_none_or(|saved| {
-        // Absolute difference: the machine's clock may have been set back.
-        let between = Duration::from_millis(known_at.0.abs_diff(saved.known_at.0));
-        saved.revision != revision || between >= MAX_SAVE_INTERVAL
-    })
-}
-
-/// Saves the table periodically if it changed or is confirmed as current.
-async fn save(
-    settings: &StoreSettings,
-    key: &ArcSwap<SnapshotKey>,
-    keys: &Arc<KeyTable>,
-    status: &FeedStatus,
-) -> Infallible {
-    let Some(path) = settings.snapshot.clone() else {
-        return std::future::pending().await;
-    };
-    let (mut reached, mut saved) = (status.reached(), None::<Saved>);
-    loop {
-        let Reached {
-            revision,
-            of,
-            turns,
-        } = reached.borrow_and_update().clone();
-        // Read before the table: the table may be newer than this time, never older.
-        let known_at = status
-            .known_at(UnixMillis::now())
-            .filter(|known_at| is_due(saved.as_ref(), revision, *known_at));
-        if let (true, Some(known_at), Some(of)) = (keys.is_loaded(), known_at, of) {
-            let origin = Origin {
-                store: of.store.to_string(),
-                location: settings.url.to_string(),
-                revision,
-                mark: of.mark.to_string(),
-            };
-            let (to, key, keys) = (path.clone(), key.load_full(), Arc::clone(keys));
-            // On a blocking thread: changes must not wait for the disk.
-            match tokio::task::spawn_blocking(move || {
-                snapshot::save(&to, &key, &keys, &origin, known_at)
-            })
-            .await
-            {
-                // The file may mix two histories.
-                Ok(Ok(())) if reached.borrow().turns != turns => {
-                    let _ = std::fs::remove_file(&path);
-                    saved = None;
-                }
-                Ok(Ok(())) => saved = Some(Saved { revision, known_at }),
-                Ok(Err(error)) => log::warn!("the snapshot cannot be saved: {error}"),
-                Err(error) => log::warn!("the snapshot was not saved: {error}"),
-            }
-        }
-        sleep(MIN_SAVE_INTERVAL).await;
-        if saved
-            .as_ref()
-            .is_some_and(|saved| saved.revision == reached.borrow().revision)
-        {
-            let _ = timeout(MAX_SAVE_INTERVAL, reached.changed()).await;
-        }
-    }
-}
-
-/// Periodically deletes rows beyond their retention.
-async fn prune(store: &Store, keep: Keep) -> Infallible {
-    if keep == Keep::default() {
-        return std::future::pending().await;
-    }
-    sleep(FIRST_PRUNE_DELAY).await;
-    loop {
-        match store.prune(keep).await {
-            Ok((0, 0)) => {}
-            Ok((audit, usage)) => {
-                log::info!(
-                    "deleted {audit} rows of the audit and {usage} of usage beyond their retention"
-                );
-            }
-            Err(error) => log::warn!("cannot delete rows beyond their retention: {error}"),
-        }
-        sleep(PRUNE_INTERVAL).await;
-    }
-}
-
-/// Periodically counts the rows of the store.
-async fn measure(store: &Store, sizes: &StoreSizes) -> Infallible {
-    loop {
-        let wait = match store.measure(sizes).await {
-            Ok(()) => MEASURE_INTERVAL,
-            Err(error) => {
-                log::debug!("cannot count the rows of the store: {error}");
-                MEASURE_RETRY_DELAY
-            }
-        };
-        sleep(wait).await;
-    }
-}
-
-/// Periodically announces this gateway and its progress to the store: at once if somebody waits,
-/// otherwise with the next heartbeat. Many gateways would otherwise write more often than all
-/// administrators.
-async fn announce(
-    store: &Store,
-    presence: &Presence,
-    status: &FeedStatus,
-    mut generations: channel::Receiver<u64>,
-) -> Infallible {
-    let (mut reached, mut awaited) = (status.reached(), status.awaited());
-    let (mut succeeded, mut confirmed, mut announced_to) = (true, 0, None);
-    // The silence must be noticed before the table is too old.
-    let heartbeat = presence
-        .max_staleness
-        .map_or(HEARTBEAT, |most| (most / 3).clamp(MIN_HEARTBEAT, HEARTBEAT));
-    let mut beat = Instant::now() + heartbeat;
-    loop {
-        let (revision, of) = position_in(&reached.borrow_and_update(), store);
-        let wanted = *awaited.borrow_and_update();
-        let is_waited_for = wanted > confirmed && revision >= wanted;
-        // After a change of file or history, the last announcement is void.
-        if !is_waited_for && of == announced_to {
-            // The senders live as long as `status`.
-            let is_news = tokio::select! {
-                () = sleep_until(beat) => false,
-                _ = reached.changed() => true,
-                _ = awaited.changed() => true,
-                // New settings have another hash.
-                Ok(()) = generations.changed() => false,
-            };
-            if is_news {
-                continue;
-            }
-        }
-        let (revision, of) = position_in(&reached.borrow(), store);
-        if announce_once(store, presence, status, revision, &mut succeeded).await {
-            (confirmed, announced_to) = (revision, of);
-        } else {
-            sleep(RETRY_DELAY).await;
-        }
-        beat = Instant::now() + heartbeat;
-    }
-}
-
-/// The table's position in the history of `store`, with the file or server that the position
-/// belongs to; 0 while the table follows another one.
-fn position_in(reached: &Reached, store: &Store) -> (i64, Option<(u64, u64)>) {
-    let of = reached.of.as_ref().map(|of| of.generation);
-    match of.filter(|generation| *generation == store.generation()) {
-        Some(generation) => (reached.revision, Some((generation, reached.turns))),
-        None => (0, None),
-    }
-}
-
-/// Announces to the store and returns whether that succeeded; logs the first of several failures.
-async fn announce_once(
-    store: &Store,
-    presence: &Presence,
-    status: &FeedStatus,
-    revision: i64,
-    succeeded: &mut bool,
-) -> bool {
-    // Taken before the store's own time: the gateway must not trust the store for longer than
-    // others do.
-    let begun = std::time::Instant::now();
-    match store.announce(presence, revision).await {
-        Ok(()) => {
-            status.announced(begun);
-            *succeeded = true;
-        }
-        Err(error) => {
-            if std::mem::replace(succeeded, false) {
-                log::warn!("cannot announce this gateway to the store: {error}");
-            }
-        }
-    }
-    *succeeded
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_saved_again_only_when_the_store_was_heard_of_since() {
-        let saved = Saved {
-            revision: 7,
-            known_at: UnixMillis(1_000_000),
-        };
-        for (saved, revision, known_at, due) in [
-            (None, 7, 1_000_000, true),
-            // The store is unreachable: the last contact stays the last, however much time passes.
-            (Some(&saved), 7, 1_000_000, false),
-            (Some(&saved), 7, 1_000_001, false),
-            (Some(&saved), 7, 1_059_999, false),
-            (Some(&saved), 7, 1_060_000, true),
-            (Some(&saved), 8, 1_000_000, true),
-            (Some(&saved), 7, 900_000, true),
-        ] {
-            assert_eq!(
-                is_due(saved, revision, UnixMillis(known_at)),
-                due,
-                "{revision} {known_at}"
-            );
-        }
     }
 }
