@@ -1,4 +1,9 @@
+use actix_http::ConnectionType;
+use actix_http::header::{self, HeaderName, HeaderValue};
+
 use super::*;
+use crate::auth::key_source::KeySource;
+use crate::front::client_stream::ClientFault;
 
 /// Documented form of an effect: a sentence, and a challenge.
 fn documented(effect: Effect) -> (&'static str, String) {
