@@ -1,39 +1,34 @@
 //! The record of one request. Dropping the [`Exchange`] writes it, however the request ended.
 
+mod admission;
 pub mod body;
+mod ending;
 pub mod observed;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use actix_http::Request;
 use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
-use actix_http::{Request, ResponseHead};
-use pin_project_lite::pin_project;
 
-use crate::auth::key_source::KeySource;
 use crate::auth::{Caller, Proven};
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::{Cors, CorsAnswer};
 use crate::http::rate_limit_fields::Told;
-use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
-use crate::keys::{ConsumerId, KnownKey, UnixMillis};
+use crate::keys::{KnownKey, UnixMillis};
 use crate::limits::concurrency::Held;
-use crate::limits::quota::{Counted, Outcome, Reserved};
+use crate::limits::quota::Reserved;
 use crate::limits::{Charge, Standing};
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
-use crate::pipeline::open_streams::{
-    Admission, Admitted, Generation, OpenStreams, Routing, Watch, Withdrawal,
-};
+use crate::pipeline::open_streams::Watch;
 use crate::pipeline::record::observed::Observed;
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
@@ -41,10 +36,10 @@ use crate::proxy::body::BodyProgress;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::upstream::attempts::FailedAttempt;
 use crate::routes::Route;
-use crate::telemetry::access_log::{AccessLog, Ending, Entry};
+use crate::telemetry::access_log::{AccessLog, Ending};
 use crate::telemetry::metrics::Open;
 use crate::telemetry::tally::{BodyBytes, Tally};
-use crate::wire::clock::{now, since};
+use crate::wire::clock::now;
 
 /// Logged status of a client that left before the response (nginx's number); never sent.
 const CLIENT_LEFT: u16 = 499;
@@ -334,17 +329,6 @@ impl Exchange {
         self.reserved = reserved;
     }
 
-    /// How the request ended, for quotas.
-    fn outcome(&self) -> Outcome {
-        match (self.status, self.code) {
-            _ if self.broke_off => Outcome::ClientLeft,
-            // After it was sent, or while it was.
-            (CLIENT_LEFT, None) if self.waits_since.is_some() => Outcome::ClientLeft,
-            (CLIENT_LEFT, _) | (_, Some(_)) => Outcome::NotAnswered,
-            (status, None) => Outcome::Answered(status),
-        }
-    }
-
     /// The presented key, valid or not.
     #[must_use]
     pub fn key(&self) -> Option<&KnownKey> {
@@ -352,72 +336,6 @@ impl Exchange {
             Some(Proven::Key(key)) => Some(key),
             Some(Proven::Token(_)) | None => None,
         }
-    }
-
-    /// Ends the request once its caller is no longer admitted; `since` is the generation of
-    /// `streams` before authentication.
-    pub fn watch(&mut self, streams: &Rc<OpenStreams>, since: Generation) {
-        self.watch = Some(Watch::new(streams, since));
-    }
-
-    /// Counts the response as a stream if it is one by its head.
-    pub fn note_stream(&mut self, response: &ResponseHead) {
-        self.stream = self.tally.stream(response);
-    }
-
-    /// Makes the request a stream, which new settings may end.
-    fn follow_routes(&mut self) {
-        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
-        let routing = Routing {
-            method: self.arrival.method.clone(),
-            host: host.unwrap_or_default().to_owned(),
-            path: self.arrival.path.to_route().to_owned(),
-            key_source: self.key_source(),
-        };
-        if let Some(watch) = &mut self.watch {
-            watch.follow(routing);
-        }
-    }
-
-    /// The place that the credential came from.
-    fn key_source(&self) -> Option<KeySource> {
-        let sources = self.route.as_ref()?.key_sources.as_slice();
-        sources.get(self.key_place?).cloned()
-    }
-
-    /// Runs `future` until it completes or the admission of the caller is withdrawn.
-    ///
-    /// # Errors
-    /// Why the admission was withdrawn; the future is dropped.
-    pub fn while_admitted<F: Future>(&mut self, future: F) -> WhileAdmitted<'_, F> {
-        WhileAdmitted {
-            exchange: self,
-            future,
-        }
-    }
-
-    /// Returns why the admission was withdrawn. While it stands, the task is woken once it is not.
-    fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Withdrawal> {
-        let (watch, route) = (self.watch.as_mut()?, self.route.as_ref()?);
-        let proven = self.proven.as_ref();
-        // Nothing but new settings ends an anonymous request, and these end streams only.
-        if proven.is_none() && self.stream.is_none() {
-            return None;
-        }
-        let observed = self.observed.as_deref();
-        let admission = || Admission {
-            caller: match proven.or_else(|| observed?.proven.as_ref()) {
-                Some(Proven::Key(key)) => Admitted::Key(*key.digest()),
-                Some(Proven::Token(holder)) => Admitted::Token(Arc::clone(holder.token())),
-                None => Admitted::Anonymous,
-            },
-            observed: observed.map(|observed| observed.denial),
-            address: self.arrival.address.client,
-            method: self.arrival.method.clone(),
-            route: Arc::clone(route),
-            routing: None,
-        };
-        watch.withdrawn(admission, cx.waker())
     }
 
     /// Tracks the request body, which is about to be read.
@@ -443,12 +361,6 @@ impl Exchange {
             self.broke_off = matches!(failure, Failure::ClientBody(_));
             self.waits_since = None;
         }
-    }
-
-    /// Time spent waiting for the origin without an answer; `None` where the client was waited for.
-    fn failed_origin_wait(&self) -> Option<Duration> {
-        let is_sent = self.body.as_ref().is_none_or(|body| body.ended());
-        self.waits_since.filter(|_| is_sent).map(since)
     }
 
     /// Drops the record without a log line or a count: the same request returns with its body.
@@ -504,29 +416,6 @@ impl Exchange {
         Refused::panicked(panicked)
     }
 
-    /// Adopts the response that the connection guard sent, or the fault for which it closed the
-    /// connection.
-    fn take_over_fault(&mut self) {
-        let Some(client) = &self.arrival.client else {
-            return;
-        };
-        if self.status == CLIENT_LEFT
-            && self.code.is_none()
-            && let Some(fault) = client.refused_request()
-            && let Some(refusal) = Refusal::of_fault(fault)
-        {
-            self.broke_off = self.waits_since.take().is_some();
-            self.status = fault.status().unwrap_or(CLIENT_LEFT);
-            self.code = Some(refusal.code());
-            self.ending = Ending::Complete;
-            self.cause = Some(fault.to_string().into());
-        } else if self.ending == Ending::ClientGone
-            && let Some(fault) = client.fault()
-        {
-            self.cause.get_or_insert_with(|| fault.to_string().into());
-        }
-    }
-
     fn body_bytes(&self) -> BodyBytes {
         BodyBytes {
             read: self.body.as_ref().map_or(0, |body| body.bytes()),
@@ -543,113 +432,6 @@ impl Exchange {
             self.tally.count_progress(key, now, self.counted);
             self.counted = now;
         }
-    }
-}
-
-/// What the access log shows of the holder of a credential.
-#[derive(Default)]
-struct Shown<'p> {
-    consumer: Option<&'p str>,
-    issuer: Option<&'p str>,
-    key: Option<&'p str>,
-}
-
-impl<'p> Shown<'p> {
-    fn of(proven: Option<&'p Proven>) -> Self {
-        let consumer = proven.and_then(Proven::consumer).map(ConsumerId::as_str);
-        match proven {
-            None => Self::default(),
-            Some(Proven::Key(key)) => Self {
-                consumer,
-                issuer: None,
-                key: Some(key.id().as_str()),
-            },
-            Some(Proven::Token(holder)) => Self {
-                consumer,
-                issuer: Some(holder.token().issuer().name()),
-                key: None,
-            },
-        }
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.take_over_fault();
-        let is_the_clients = self
-            .arrival
-            .client
-            .as_ref()
-            .is_some_and(|client| client.client_left() || client.fault().is_some());
-        if self.ending == Ending::ClientGone && !is_the_clients && self.tally.cuts_off() {
-            self.ending = Ending::TimeLimit;
-            self.cause
-                .get_or_insert_with(|| "it took longer than listen.drain_timeout".into());
-        }
-        if self.status == CLIENT_LEFT && self.origin_wait.is_none() {
-            self.origin_wait = self.failed_origin_wait();
-        }
-        let counted = match &self.proven {
-            Some(Proven::Key(key)) => Some(Counted::Key(key)),
-            Some(Proven::Token(holder)) => holder.consumer().map(Counted::Consumer),
-            None => None,
-        };
-        if let (Some(reserved), Some(counted)) = (&self.reserved, counted) {
-            reserved.settle(counted, self.outcome());
-        }
-        let observed = self.observed.as_deref();
-        let proven = self.proven.as_ref();
-        let shown = Shown::of(proven.or_else(|| observed?.proven.as_ref()));
-        let key = self.key().map(|key| *key.id());
-        let entry = Entry {
-            at: self.arrival.at,
-            request_id: self.arrival.request_id.as_str(),
-            client: self.arrival.address.client,
-            method: self.arrival.method.as_str(),
-            path: self.arrival.path.in_log(),
-            status: self.status,
-            code: self.code,
-            cause: self.cause.as_deref(),
-            route: self.route.as_deref().map(|route| &*route.name),
-            consumer: shown.consumer,
-            issuer: shown.issuer,
-            key: shown.key,
-            would_refuse: observed.map(|observed| (observed.code, &*observed.cause)),
-            limit: self.limit.as_deref(),
-            shadow_limit: self.shadow_limit.as_deref(),
-            bytes_in: self.body.as_ref().map_or(0, |body| body.bytes()),
-            bytes_out: self.bytes_out,
-            duration: since(self.arrival.begun),
-            origin_wait: self.origin_wait,
-            ending: self.ending,
-        };
-        self.tally
-            .ended(key, &entry, self.counted, self.stream.is_some());
-        self.log.record(&entry);
-    }
-}
-
-pin_project! {
-    /// Future of [`Exchange::while_admitted`]. No `async fn`, which would store the future twice.
-    #[must_use = "futures do nothing unless they are awaited"]
-    pub struct WhileAdmitted<'a, F> {
-        exchange: &'a mut Exchange,
-        #[pin]
-        future: F,
-    }
-}
-
-impl<F: Future> Future for WhileAdmitted<'_, F> {
-    type Output = Result<F::Output, Withdrawal>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Poll::Ready(done) = this.future.poll(cx) {
-            return Poll::Ready(Ok(done));
-        }
-        this.exchange
-            .withdrawn(cx)
-            .map_or(Poll::Pending, |withdrawn| Poll::Ready(Err(withdrawn)))
     }
 }
 
