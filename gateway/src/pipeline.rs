@@ -8,13 +8,16 @@
 //! stage waits for a database, takes a lock that I/O can hold or calls an earlier one.
 
 mod arrival;
+mod authorising;
 mod brake;
+mod expecting;
 pub mod forward_auth;
 mod handler;
 mod heads;
 mod health;
 pub mod in_flight;
 mod limiting;
+mod locating;
 mod observing;
 pub mod open_streams;
 mod own_rules;
@@ -32,25 +35,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody as _};
-use actix_http::header::{self, HeaderMap, HeaderName};
-use actix_http::{ConnectionType, Method, Payload, Request, RequestHead, Response, Version};
+use actix_http::{ConnectionType, Payload, Request, Response, Version};
 
 use crate::auth::credential::Verifiers;
-use crate::auth::demand::{Attempt, Denial};
-use crate::auth::key_sources::{Credentials, KeySources};
-use crate::auth::{Caller, CallerTag, Proven};
+use crate::auth::{Caller, CallerTag};
 use crate::front::client_stream::ClientControl;
-use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
 use crate::http::shown_path::ShownPath;
-use crate::http::target::{Target, is_host};
+use crate::http::target::Target;
 use crate::http::upgrade::Upgrade;
-use crate::keys::token;
 use crate::limits::Purpose;
 use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
+use crate::pipeline::authorising::{
+    authorise, credentials, has_token_in_url, keep_query, removed_credentials,
+};
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
 use crate::pipeline::limiting::{give_back, hold, limit, limit_with_leases};
+use crate::pipeline::locating::locate;
 pub(crate) use crate::pipeline::quotas::tell as tell_of_quotas;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
@@ -61,12 +63,10 @@ use crate::proxy::body::RequestBody;
 use crate::proxy::body_buffer::{Buffering, buffered};
 use crate::proxy::failure::Failed;
 use crate::proxy::forward::forward;
-use crate::proxy::headers::forwarded_hosts;
 use crate::proxy::plain_answer::PlainRules;
-use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::retry::{ForwardedResponse, HostHeader};
 use crate::proxy::upgrade::{self, Client};
-use crate::routes::{NoRoute, Route, is_same};
+use crate::routes::Route;
 
 /// Serves one request: runs the stages and records the outcome. A panic is answered as a refusal
 /// and costs only this request and its connection.
@@ -141,41 +141,6 @@ fn adapt_to(version: Version, mut response: Response<RecordedBody>) -> Response<
             .set_connection_type(ConnectionType::Close);
     }
     response
-}
-
-/// Decides whether a client that sent `Expect: 100-continue` (RFC 9110, section 10.1.1) may send
-/// its body.
-///
-/// # Errors
-/// The response of a refused request; its body must not be sent.
-pub fn expect(
-    worker: &Worker,
-    request: Request,
-    client: &Rc<ClientControl>,
-) -> Result<Request, Box<Response<RecordedBody>>> {
-    let policy = worker.policy.load_full();
-    let mut exchange = Exchange::begin(worker, &policy, &request, Some(client));
-    let size = body_size(request.head(), &Payload::None);
-    let admitted = catch_panic_sync(|| {
-        if health::is_health_check(&policy, &request) {
-            health::check(worker, &policy, &exchange, &request, size).map(drop)
-        } else {
-            // The same request is decided again with its body, and counts then.
-            let purpose = Purpose::Look;
-            decide(worker, &policy, &mut exchange, &request, size, purpose).map(drop)
-        }
-    });
-    match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
-        Ok(()) => {
-            exchange.discard();
-            Ok(request)
-        }
-        Err(refused) => Err(Box::new(exchange.refuse(
-            refused,
-            &policy.realm,
-            BodySize::Stream,
-        ))),
-    }
 }
 
 async fn run(
@@ -456,192 +421,6 @@ fn enter<'a>(
         target,
         route,
         caller,
-    })
-}
-
-/// Where the credential of `request` may stand on `route`.
-fn credentials<'r>(request: &'r Request, route: &'r Route) -> Credentials<'r> {
-    Credentials {
-        sources: &route.key_sources,
-        headers: request.head().headers(),
-        query: request.uri().query(),
-    }
-}
-
-/// Where a credential may stand that is kept from the origin. On a route that observes, one that is
-/// none of ours may be the origin's, and stays.
-fn removed_credentials<'r>(
-    exchange: &Exchange,
-    request: &'r Request,
-    route: &'r Route,
-) -> Credentials<'r> {
-    let credentials = credentials(request, route);
-    if !exchange.passes_credential() {
-        return credentials;
-    }
-    Credentials {
-        sources: KeySources::none(),
-        ..credentials
-    }
-}
-
-/// Puts the query back as the client sent it, unless a key of ours is in it.
-fn keep_query(
-    worker: &Worker,
-    policy: &Policy,
-    request: &Request,
-    route: &Route,
-    target: &mut Target,
-) {
-    if !route.key_sources.read_query() {
-        return;
-    }
-    let shown = ShownPath::of(request.uri(), &policy.prefix, &worker.keys);
-    if let Some(sent) = request.uri().path_and_query()
-        && shown != ShownPath::HasKey
-        && sent.path() == target.path()
-    {
-        target.path_and_query = sent.clone();
-    }
-}
-
-/// Identifies a request, and routes it with `method`. Refuses a key in the URL, except in the query
-/// parameter that the route takes keys from; the returned target is without it.
-fn locate<'a>(
-    worker: &Worker,
-    policy: &'a Policy,
-    exchange: &mut Exchange,
-    request: &Request,
-    method: &Method,
-) -> Result<(Target, &'a Arc<Route>), Refusal> {
-    let has_key = *exchange.path() == ShownPath::HasKey;
-    if has_key && !policy.routes.read_queries() {
-        return Err(Refusal::KeyInUrl);
-    }
-    let located = identify(worker, policy, request.head()).and_then(|mut target| {
-        let headers = request.head().headers();
-        let route = route(policy, method, headers, &target, exchange.address())?;
-        if route.key_sources.read_query() {
-            let stripped = route.key_sources.strip_target(&target.path_and_query);
-            target.path_and_query =
-                stripped.map_err(|_| Refusal::BadRequest("the target is not a path"))?;
-        }
-        Ok((target, route))
-    });
-    if has_key {
-        // Whatever else is wrong with the request, its sender has to hear of this.
-        let (target, _) = located.as_ref().map_err(|_| Refusal::KeyInUrl)?;
-        let shown = ShownPath::of(&target.to_uri(), &policy.prefix, &worker.keys);
-        if shown == ShownPath::HasKey {
-            return Err(Refusal::KeyInUrl);
-        }
-        exchange.show_path(shown);
-    }
-    located
-}
-
-/// Parses the request target and refuses a key in the host.
-fn identify(worker: &Worker, policy: &Policy, head: &RequestHead) -> Result<Target, Refusal> {
-    let target = Target::identify(head)?;
-    if has_key_in_host(worker, policy, head) {
-        return Err(Refusal::KeyInUrl);
-    }
-    Ok(target)
-}
-
-/// Whether `Host` contains a key; `Host` is part of the URL and reaches the origin. Compares the
-/// raw bytes: foreign keys may differ by case alone.
-fn has_key_in_host(worker: &Worker, policy: &Policy, head: &RequestHead) -> bool {
-    static HOST: HeaderName = header::HOST;
-    head.headers.get(&HOST).is_some_and(|host| {
-        token::contains_key(host.as_bytes(), &policy.prefix)
-            || worker.keys.has_foreign_in_header(host.as_bytes())
-    })
-}
-
-/// Selects the route, and with it policy and upstream.
-fn route<'a>(
-    policy: &'a Policy,
-    method: &Method,
-    headers: &HeaderMap,
-    target: &Target,
-    address: ClientAddress,
-) -> Result<&'a Arc<Route>, Refusal> {
-    let find = |host| policy.routes.find(method, host, target.path());
-    let found = find(target.host());
-    // Forwarding headers of a trusted proxy are passed on: an origin may prefer this host to
-    // `Host`.
-    if found.is_ok() && policy.routes.depend_on_host() && address.through_trusted_proxy {
-        let agree = forwarded_hosts(headers).all(|host| {
-            host.is_some_and(|host| {
-                // Origins may read an invalid host as any host.
-                (host.is_empty() || is_host(host.as_bytes())) && is_same(&find(host), &found)
-            })
-        });
-        if !agree {
-            return Err(Refusal::BadRequest(
-                "X-Forwarded-Host is not a host, or leads to another route than Host",
-            ));
-        }
-    }
-    match found {
-        Ok(route) if route.allow_ambiguous_path => return Ok(route),
-        Ok(_) | Err(_) => target.check_path()?,
-    }
-    found.map_err(|none| match none {
-        NoRoute::NotFound => Refusal::NoRoute,
-        NoRoute::MethodNotAllowed(methods) => Refusal::MethodNotAllowed(methods),
-        NoRoute::Ambiguous => {
-            Refusal::AmbiguousPath("another reading of it leads to another route")
-        }
-    })
-}
-
-/// Decides whether the presented credential admits its holder. One that is present must be valid,
-/// even on routes that need none.
-fn authorise(
-    presented: Result<Proven, Denial>,
-    route: &Route,
-    exchange: &mut Exchange,
-) -> Result<Caller, Denial> {
-    let (demand, address) = (&route.demand, exchange.address().client);
-    if let Ok(proven) = &presented {
-        exchange.set_proven(proven);
-    }
-    match presented {
-        Ok(Proven::Key(key)) => {
-            let now = exchange.at();
-            let attempt = Attempt {
-                address: Some(address),
-                method: Some(exchange.method().as_str()),
-                route: Some(&route.name),
-            };
-            demand.admits(&key, now, &attempt)?;
-            Ok(Caller::Key(key))
-        }
-        Ok(Proven::Token(holder)) => {
-            demand.admits_token(&holder, Some(address))?;
-            Ok(Caller::Token(holder))
-        }
-        Err(Denial::Missing) => demand.admits_anonymous().map(|()| Caller::Anonymous),
-        Err(denial) => Err(denial),
-    }
-}
-
-/// Whether the URL contains the token that the caller presented. Tokens of others may stand there:
-/// some protocols send them so.
-fn has_token_in_url(
-    worker: &Worker,
-    policy: &Policy,
-    request: &Request,
-    credentials: &Credentials<'_>,
-    caller: &Caller,
-) -> bool {
-    let (url, token) = (request.uri().path_and_query(), credentials.of(caller));
-    url.zip(token).is_some_and(|(url, token)| {
-        url.as_str().len() >= token.len()
-            && PresentedKey::new(&policy.prefix, &worker.keys, Some(&token))
-                .is_in_value(url.as_str().as_bytes())
     })
 }
 

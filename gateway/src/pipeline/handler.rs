@@ -10,10 +10,11 @@ use futures_core::future::LocalBoxFuture;
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::front::dispatcher::{AnswerBody, Handler, ReadyLines};
 use crate::http::refusal::Refusal;
+use crate::pipeline::expecting::expect;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;
-use crate::pipeline::{Worker, expect, serve};
+use crate::pipeline::{Worker, serve};
 use crate::telemetry::metrics::Open;
 
 impl Handler for Worker {

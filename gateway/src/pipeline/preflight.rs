@@ -9,7 +9,7 @@ use actix_http::{Request, Response, StatusCode};
 
 use crate::http::cors::{Cors, requested_method};
 use crate::http::refusal::Refusal;
-use crate::pipeline::locate;
+use crate::pipeline::locating::locate;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
