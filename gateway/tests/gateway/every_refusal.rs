@@ -209,7 +209,7 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
         }
         Refusal::QuotaExceeded(_) => second(
             origin,
-            "[[quotas]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nperiod = \"lifetime\"",
+            "[[quotas]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nperiod = \"day\"",
         ),
         Refusal::TooManyFailures(_) => {
             let rig = Rig::with(&origin.url(), "[brake]\nfailures = 1\nwindow = \"1h\"\n");
