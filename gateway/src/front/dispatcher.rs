@@ -178,7 +178,12 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
                     moved
                 }
                 // Nobody is there to be told anything.
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Err(_)) if !self.answers_nobody() => return Poll::Ready(()),
+                Poll::Ready(Err(_)) => {
+                    self.output.forget();
+                    self.end_input(cx);
+                    Moved::Yes
+                }
             };
             // Whoever takes of what was read wakes the task where that makes room.
             if [went_on, written] == [Moved::No; 2] {
@@ -361,6 +366,11 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
                 H::ANSWERS_HALF_CLOSED && self.control.fault().is_none()
             }
         }
+    }
+
+    /// Whether a handler is at work that goes on without its client.
+    fn answers_nobody(&self) -> bool {
+        H::ANSWERS_HALF_CLOSED && matches!(self.turn, Turn::Answering(_))
     }
 
     /// Whether the caller of a response that its client does not take may not go on.

@@ -9,12 +9,13 @@ use std::{
 
 use actix_http::{
     KeepAlive, Payload,
+    body::BoxBody,
     header::{HeaderName, HeaderValue},
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use proptest::prelude::*;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf, duplex};
 
 use super::*;
 use crate::front::client_stream::{ClientGuard, ClientLimits, Pace};
@@ -472,4 +473,64 @@ fn an_answer_whose_lines_come_ready_does_not_close_because_another_did() {
         let answer = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\nx-a: b\r\n\r\n/ready";
         assert_eq!(ended.taken, answer.repeat(2), "after {old:?}");
     }
+}
+
+/// Makes a change that takes time.
+struct Change {
+    is_made: Cell<bool>,
+}
+
+impl Handler for Change {
+    type Body = BoxBody;
+    type Connection = ();
+
+    const ANSWERS_HALF_CLOSED: bool = true;
+
+    fn connected(&self) {}
+
+    fn expect(
+        &self,
+        request: Request,
+        _: &Rc<ClientControl>,
+    ) -> Result<Request, Box<Response<BoxBody>>> {
+        Ok(request)
+    }
+
+    fn refuse(&self, _: &ClientControl, _: ClientFault) -> Option<Response<BoxBody>> {
+        None
+    }
+
+    fn is_stopping(&self) -> bool {
+        false
+    }
+
+    fn answer(
+        self: &Rc<Self>,
+        _: Request,
+        _: &Rc<ClientControl>,
+    ) -> LocalBoxFuture<'static, Response<BoxBody>> {
+        let handler = Rc::clone(self);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            handler.is_made.set(true);
+            Response::ok().map_into_boxed_body()
+        })
+    }
+}
+
+#[actix_rt::test]
+async fn a_change_goes_on_whose_client_is_gone_before_it_is_told_to_send_the_body() {
+    let (mut client, socket) = duplex(1024);
+    let request =
+        "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx";
+    client.write_all(request.as_bytes()).await.unwrap();
+    // A write fails from now on.
+    drop(client);
+    let handler = Rc::new(Change {
+        is_made: Cell::new(false),
+    });
+    let config = ServiceConfig::new(KeepAlive::Os, Duration::ZERO, Duration::ZERO, false, None);
+    let client = ClientGuard::new(limits()).wrap(socket, None);
+    Dispatcher::new(client, None, Rc::clone(&handler), config).await;
+    assert!(handler.is_made.get());
 }
