@@ -193,6 +193,12 @@ pub(super) async fn collect_up_to(
         }
         body.extend_from_slice(&chunk);
     }
+    if announced.is_some_and(|length| length != body.len() as u64) {
+        return Err(Problem::new(
+            Kind::BadRequest,
+            "A request with a body cannot offer to leave HTTP: send it without Upgrade.",
+        ));
+    }
     Ok(body)
 }
 

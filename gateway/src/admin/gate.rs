@@ -124,13 +124,9 @@ where
     }
 
     /// Passes a request to its handler.
-    async fn respond(&self, mut request: Request, asked: &Asked) -> Result<HttpResponse, Problem> {
+    async fn respond(&self, request: Request, asked: &Asked) -> Result<HttpResponse, Problem> {
         if let Some(operator) = self.admit(&request, asked)? {
             request.extensions_mut().insert(operator);
-        }
-        if !is_framed(&request) {
-            // What follows an offer to leave HTTP is no body (RFC 9110, section 7.8).
-            drop(request.take_payload());
         }
         let answered = self.api.call(request).await;
         let response =
@@ -154,6 +150,8 @@ where
 
     // A change is made or it is not, whatever becomes of its client.
     const ANSWERS_HALF_CLOSED: bool = true;
+
+    const LEAVES_HTTP: bool = false;
 
     fn connected(&self) {}
 
@@ -211,13 +209,6 @@ fn complete(response: HttpResponse, id: &RequestId) -> Response<BoxBody> {
         headers.insert(name, id.header_value());
     }
     response
-}
-
-/// Returns whether a request announces a body (RFC 9112, section 6.3).
-fn is_framed(request: &Request) -> bool {
-    [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
-        .iter()
-        .any(|name| request.headers().contains_key(name))
 }
 
 /// Authenticates the caller; `None` on open paths.

@@ -281,7 +281,12 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
         request.head_mut().peer_addr = self.peer;
         self.is_head = *request.method() == Method::HEAD;
         self.version = request.version();
-        if self.codec.message_type() != MessageType::None {
+        let has_body = match self.codec.message_type() {
+            MessageType::None => false,
+            MessageType::Payload => true,
+            MessageType::Stream => H::LEAVES_HTTP,
+        };
+        if has_body {
             let (inbox, payload) = Inbox::new();
             *request.payload() = payload;
             self.inbox = Some(inbox);

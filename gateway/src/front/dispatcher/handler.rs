@@ -25,6 +25,11 @@ pub trait Handler {
     /// gone. Otherwise the request ends with that.
     const ANSWERS_HALF_CLOSED: bool = false;
 
+    /// Whether a request may have the connection leave HTTP. Otherwise one that offers it, and one
+    /// without a known end, has no body: what follows such a request is none (RFC 9110, section
+    /// 7.8).
+    const LEAVES_HTTP: bool = true;
+
     /// A connection begins.
     fn connected(&self) -> Self::Connection;
 

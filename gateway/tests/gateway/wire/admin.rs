@@ -203,6 +203,11 @@ fn an_offer_to_leave_http_costs_the_admin_listener_nothing() {
         connection.send(head("POST /v1/consumers", offers));
         assert_eq!(connection.response().code(), "invalid_body");
         assert!(connection.is_closed());
+        // One with a length: the stream holds back whatever follows an offer of WebSocket.
+        let offer = creation("other", "connection: upgrade\r\nupgrade: websocket\r\n");
+        let came = converse(address, offer.as_bytes(), false);
+        assert_eq!(statuses(&came), [400]);
+        assert_eq!(consumers(address), 1);
     });
 }
 
