@@ -12,7 +12,6 @@ use super::{
     raw::{Diversion, RawInput},
 };
 use crate::http::request_id::RequestId;
-use crate::wire::alarm::Pace;
 
 /// Told of the first fault of each connection.
 pub(super) type Observer = dyn Fn(&ClientControl, ClientFault);
@@ -49,8 +48,6 @@ pub struct ClientControl {
     upgraded: Cell<bool>,
     request_id: RefCell<Option<RequestId>>,
     refused: Cell<bool>,
-    body_pace: Cell<Option<Pace>>,
-    write_pace: Cell<Option<Pace>>,
     diversion: RefCell<Diversion>,
     listeners: Listeners,
 }
@@ -66,8 +63,6 @@ impl ClientControl {
             upgraded: Cell::new(false),
             request_id: RefCell::default(),
             refused: Cell::new(false),
-            body_pace: Cell::new(None),
-            write_pace: Cell::new(None),
             diversion: RefCell::default(),
             listeners,
         }
@@ -117,17 +112,6 @@ impl ClientControl {
     /// Whether the client has ended its side of the connection.
     pub fn client_left(&self) -> bool {
         self.left.get()
-    }
-
-    /// Holds the body of the present request to another pace than that of the settings. In force
-    /// until its response ends.
-    pub fn set_body_pace(&self, pace: Pace) {
-        self.body_pace.set(Some(pace));
-    }
-
-    /// Holds the client to another pace of taking the present response. In force until that ends.
-    pub fn set_write_pace(&self, pace: Pace) {
-        self.write_pace.set(Some(pace));
     }
 
     /// What the client sends after 101, whatever the protocol. To be called before the 101 is
@@ -188,19 +172,6 @@ impl ClientControl {
 
     pub(crate) fn note_left(&self) {
         self.left.set(true);
-    }
-
-    pub(crate) fn body_pace(&self, default: Pace) -> Pace {
-        self.body_pace.get().unwrap_or(default)
-    }
-
-    pub(crate) fn write_pace(&self, default: Pace) -> Pace {
-        self.write_pace.get().unwrap_or(default)
-    }
-
-    pub(super) fn end_exchange(&self) {
-        self.body_pace.set(None);
-        self.write_pace.set(None);
     }
 }
 

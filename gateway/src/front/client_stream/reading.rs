@@ -271,8 +271,7 @@ impl<S: ClientSocket> ClientStream<S> {
     }
 
     pub(super) fn poll_body_pace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let pace = self.control.body_pace(self.limits.body);
-        let fault = match ready!(self.body_meter.poll_out_of_pace(cx, pace)) {
+        let fault = match ready!(self.body_meter.poll_out_of_pace(cx, self.limits.body)) {
             OutOfPace::Idle => ClientFault::BodyStalled,
             OutOfPace::TooSlow => ClientFault::BodyTooSlow,
         };

@@ -72,7 +72,6 @@ impl<S: ClientSocket> ClientStream<S> {
 
     pub(super) fn end_response(&mut self, cx: &mut Context<'_>) {
         self.owed = false;
-        self.control.end_exchange();
         match self.incoming {
             // The wish to leave HTTP was not granted. What follows is not to be taken for requests.
             Incoming::Answering if self.endless => {
@@ -95,8 +94,7 @@ impl<S: ClientSocket> ClientStream<S> {
     }
 
     pub(super) fn poll_write_pace(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let pace = self.control.write_pace(self.limits.write);
-        ready!(self.write_meter.poll_out_of_pace(cx, pace));
+        ready!(self.write_meter.poll_out_of_pace(cx, self.limits.write));
         self.control.note_fault(ClientFault::WriteStalled);
         self.io.reset_on_close();
         Poll::Ready(io::Error::new(

@@ -56,16 +56,13 @@ impl Stream for Body {
                 Poll::Ready(Some(Err(PayloadError::Incomplete(None))))
             }
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                let pace = this.control.body_pace(this.pace);
-                this.meter.poll_out_of_pace(cx, pace).map(|out| {
-                    this.control.note_fault(match out {
-                        OutOfPace::Idle => ClientFault::BodyStalled,
-                        OutOfPace::TooSlow => ClientFault::BodyTooSlow,
-                    });
-                    Some(Err(PayloadError::Incomplete(None)))
-                })
-            }
+            Poll::Pending => this.meter.poll_out_of_pace(cx, this.pace).map(|out| {
+                this.control.note_fault(match out {
+                    OutOfPace::Idle => ClientFault::BodyStalled,
+                    OutOfPace::TooSlow => ClientFault::BodyTooSlow,
+                });
+                Some(Err(PayloadError::Incomplete(None)))
+            }),
         }
     }
 }

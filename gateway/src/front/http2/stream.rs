@@ -152,7 +152,7 @@ async fn send<B: AnswerBody>(
     let mut outgoing = Outgoing {
         stream,
         control,
-        pace: control.write_pace(pace),
+        pace,
         meter: PaceMeter::default(),
     };
     match outgoing.send(pin!(body), size).await {
