@@ -54,13 +54,6 @@ impl PlainRules<'_> {
         let mut vary = Vec::new();
         for field in fields(rest) {
             let field = field.ok()?;
-            // Blanks of other kinds are for the parser of the library to refuse.
-            let (_, value) = field.line.split_at_checked(field.name.len() + 1)?;
-            let value = value.strip_suffix(b"\r\n")?;
-            let edges = [value.first(), value.last()].into_iter().flatten();
-            if edges.copied().any(|edge| edge < b' ' && edge != b'\t') {
-                return None;
-            }
             let mut space = [0; MAX_NAME_BYTES];
             let name = space.get_mut(..field.name.len())?;
             name.copy_from_slice(field.name);

@@ -66,9 +66,20 @@ impl Field<'_> {
 
     /// The members of a comma-separated value.
     pub(crate) fn members(&self) -> impl Iterator<Item = &[u8]> {
-        self.value
-            .split(|byte| *byte == b',')
-            .map(<[u8]>::trim_ascii)
+        self.value.split(|byte| *byte == b',').map(trim_blanks)
+    }
+}
+
+/// `text` without the blanks and tabs around it, the optional white space of RFC 9110 §5.6.3. Other
+/// readers of ASCII take form feeds and carriage returns for white space, which are control
+/// characters in a field value.
+pub(crate) fn trim_blanks(text: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let begin = text.iter().position(|byte| !is_blank(byte));
+    let end = text.iter().rposition(|byte| !is_blank(byte));
+    match (begin, end) {
+        (Some(begin), Some(end)) => text.get(begin..=end).unwrap_or_default(),
+        _ => &[],
     }
 }
 
@@ -105,7 +116,7 @@ impl<'a> Iterator for Fields<'a> {
             sound.then(|| Field {
                 line,
                 name,
-                value: value.get(1..).unwrap_or_default().trim_ascii(),
+                value: trim_blanks(value.get(1..).unwrap_or_default()),
             })
         });
         Some(field.ok_or(BadField))
@@ -188,11 +199,14 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(
-            read(b"A:b\r\nC: \t d e \t\r\nE:\r\n\r\n"),
+            read(b"A:b\r\nC: \t d e \t\r\nE:\r\nF: \t\r\nG:\t\x0c \r\nH: \x0bi\r\r\n\r\n"),
             [
                 Ok((&b"A"[..], &b"b"[..])),
                 Ok((b"C", b"d e")),
-                Ok((b"E", b""))
+                Ok((b"E", b"")),
+                Ok((b"F", b"")),
+                Ok((b"G", b"\x0c")),
+                Ok((b"H", b"\x0bi\r")),
             ]
         );
         for bad in [

@@ -3,7 +3,7 @@
 use crate::wire::{
     body::Framing,
     chunked::{ChunkLimits, ChunkScanner},
-    head::{HeadEnd, parse_length},
+    head::{HeadEnd, parse_length, trim_blanks},
 };
 
 /// What we write ourselves needs no limit.
@@ -176,7 +176,7 @@ fn strip_name<'a>(rest: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         return None;
     }
     let end = memchr::memchr(b'\r', value)?;
-    Some(value.get(..end)?.trim_ascii())
+    Some(trim_blanks(value.get(..end)?))
 }
 
 #[cfg(test)]

@@ -309,6 +309,21 @@ mod tests {
                 verdict(Length::NoBody, false, true),
             ),
             (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nA:\t\x0c \r\n\r\n",
+                GET,
+                None,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nA: b\x0b\r\n\r\n",
+                GET,
+                None,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nA: b\r\r\n\r\n",
+                GET,
+                None,
+            ),
+            (
                 "HTTP/1.1 204 No Content\r\n\r\n",
                 GET,
                 verdict(Length::NoBody, false, true),
