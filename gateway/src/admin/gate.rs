@@ -230,7 +230,7 @@ fn admit(request: &Request, operations: &Operations) -> Result<Option<Operator>,
     // The headers come from the client of another proxy: host and origin are not this listener's.
     if request.path() != forward_auth::PATH && !forward_auth::is_below(request.path()) {
         if request.path() != HEALTH {
-            operations.hosts().check(request.headers())?;
+            operations.hosts().check(request.uri(), request.headers())?;
         }
         operations.hosts().check_origin(request.headers())?;
     }

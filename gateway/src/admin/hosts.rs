@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use actix_web::http::Uri;
 use actix_web::http::header::{self, HeaderMap};
 use rustix::system::uname;
 
@@ -54,15 +55,18 @@ impl Hosts {
         self.and([url.host()])
     }
 
-    /// Refuses a request for another host. No browser omits the host.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    /// Refuses a request for another host, in its target or in `Host`. No browser omits the host.
+    pub(super) fn check(&self, target: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+        let is_for_us = target
+            .authority()
+            .is_none_or(|authority| self.accepts(authority.as_str()));
         let mut lines = headers.get_all(header::HOST);
-        if lines.all(|host| host.to_str().is_ok_and(|host| self.accepts(host))) {
+        if is_for_us && lines.all(|host| host.to_str().is_ok_and(|host| self.accepts(host))) {
             return Ok(());
         }
         Err(Problem::new(
             Kind::MisdirectedRequest,
-            "The Host header is no IP address, not localhost, not the name of this machine, not among admin.hosts, and not that of admin.public_url.",
+            "The host of the target or of the Host header is no IP address, not localhost, not the name of this machine, not among admin.hosts, and not that of admin.public_url.",
         ))
     }
 
@@ -161,13 +165,17 @@ mod tests {
             ("evil@localhost", false),
             ("", false),
         ] {
-            assert_eq!(
-                hosts.check(&headers(&[(header::HOST, host)])).is_ok(),
-                accepted,
-                "{host:?}"
-            );
+            let named = headers(&[(header::HOST, host)]);
+            let path = Uri::from_static("/v1/keys");
+            assert_eq!(hosts.check(&path, &named).is_ok(), accepted, "{host:?}");
+            // The same as the host of an absolute target; some are no URI.
+            let ours = headers(&[(header::HOST, "localhost")]);
+            if let Ok(target) = format!("http://{host}/v1/keys").parse() {
+                assert_eq!(hosts.check(&target, &ours).is_ok(), accepted, "{target}");
+            }
         }
-        assert!(hosts.check(&headers(&[])).is_ok());
+        let target = Uri::from_static("http://localhost/v1/keys");
+        assert!(hosts.check(&target, &headers(&[])).is_ok());
     }
 
     #[test]
@@ -203,6 +211,7 @@ mod tests {
                 .is_err()
         );
         let named = headers(&[(header::HOST, "postern.example.com")]);
-        assert!(proxied.check(&named).is_ok() && plain.check(&named).is_err());
+        let path = Uri::from_static("/");
+        assert!(proxied.check(&path, &named).is_ok() && plain.check(&path, &named).is_err());
     }
 }
