@@ -68,6 +68,9 @@ class Gateway:
             # The origin takes its time where a thousand connections come at once on a busy machine.
             "GATEWAY__ORIGIN__CONNECT_TIMEOUT": "60s",
             "GATEWAY__ADMIN__ADDRESS": f"127.0.0.1:{admin}",
+            # One key makes all requests, also where few files may be open.
+            "GATEWAY__LISTEN__MAX_REQUESTS_IN_FLIGHT": "2500",
+            "GATEWAY__LISTEN__MAX_REQUESTS_IN_FLIGHT_PER_KEY": "2500",
         }
         if not (folder / "gateway.db").exists():
             subprocess.run([program, "import", "--format", "jsonl", os.devnull], env=environment, check=True, stdout=subprocess.DEVNULL)
