@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from peers import ORIGIN_PORT  # noqa: E402
-from run import CASES, HTTP2_CASE  # noqa: E402
+from run import ALL_CASES  # noqa: E402
 
 SCRIPT = str(Path(__file__).parent / "run.py")
 PORTS = [ORIGIN_PORT, 18001, 18002, 18003, 18005, 18006, 18010, 18011, 18014, 18015, 18016, 18017, 18020, 18021, 18026]
@@ -36,7 +36,7 @@ def main():
         run = subprocess.run(command, text=True)
         assert run.returncode == 0, run.returncode
         cases = json.loads((Path(out) / "bench.json").read_text())["cases"]
-        assert list(cases) == [*CASES, HTTP2_CASE], list(cases)
+        assert list(cases) == list(ALL_CASES), list(cases)
         for case, proxies in cases.items():
             assert {"postern", "nginx (full)"} <= set(proxies), (case, list(proxies))
             assert all(figures["rate"] > 0 and not figures["failed"] for figures in proxies.values()), (case, proxies)

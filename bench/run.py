@@ -30,16 +30,21 @@ TICKS = os.sysconf("SC_CLK_TCK")
 REFERENCE = "nginx (full)"
 # name: (path, body bytes, connections)
 CASES = {
-    "small GET, 1 connection": ("/x", 0, 1),
-    "small GET, 64 connections": ("/x", 0, 64),
-    "small GET, 1000 connections": ("/x", 0, 1000),
-    "10 kB response, 64 connections": ("/10k", 0, 64),
-    "1 MB response, 64 connections": ("/1m", 0, 64),
-    "100 kB upload, 64 connections": ("/upload", 100_000, 64),
+    f"{name}, {connections} connection{'s' if connections > 1 else ''}": (path, body, connections)
+    for name, path, body in (
+        ("small GET", "/x", 0),
+        ("10 kB response", "/10k", 0),
+        ("1 MB response", "/1m", 0),
+        ("100 kB upload", "/upload", 100_000),
+    )
+    for connections in (1, 64, 1000)
 }
-# Over TLS, beside proxies that speak it.
+# Over TLS, beside proxies that speak it. A connection of the first serves one request, without a session of an earlier one.
+HANDSHAKE_CASE = "TLS handshake and a small GET, 64 connections"
+HANDSHAKE_CONNECTIONS = 64
 HTTP2_CASE = "small GET, HTTP/2 over TLS, 8 connections of 8 streams"
 HTTP2_CONNECTIONS, HTTP2_STREAMS = 8, 8
+ALL_CASES = (*CASES, HANDSHAKE_CASE, HTTP2_CASE)
 
 
 def start(command, log, core, environment=None):
@@ -123,11 +128,12 @@ def drive_http2(peer, pids, seconds, folder):
 
 
 def drive(peer, pids, case, seconds, script):
-    path, body, connections = CASES[case]
+    is_handshake = case == HANDSHAKE_CASE
+    path, body, connections = ("/x", 0, HANDSHAKE_CONNECTIONS) if is_handshake else CASES[case]
     before = cpu_seconds(pids)
     out = subprocess.run(
         ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, peer.url(path)],
-        capture_output=True, text=True, env={**os.environ, "BENCH_KEY": peer.key, "BENCH_BODY": str(body)},
+        capture_output=True, text=True, env={**os.environ, "BENCH_KEY": peer.key, "BENCH_BODY": str(body), "BENCH_CLOSE": "yes" if is_handshake else ""},
     ).stdout  # fmt: skip
     user, kernel = (after - earlier for after, earlier in zip(cpu_seconds(pids), before))
     requests = int(re.search(r"(\d+) requests in", out)[1])
@@ -200,6 +206,7 @@ def main():
 def measure(arguments, folder, running):
     script = folder / "load.lua"
     script.write_text("""wrk.headers["Authorization"] = "Bearer " .. os.getenv("BENCH_KEY")
+if os.getenv("BENCH_CLOSE") ~= "" then wrk.headers["Connection"] = "close" end
 local bytes = tonumber(os.getenv("BENCH_BODY"))
 if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
 """)
@@ -223,7 +230,7 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
     peers, over_tls = (
         [peer for peer in peers(*known) if not wanted or any(text in peer.name for text in wanted)] for peers in (all_peers, http2_peers)
     )
-    if arguments.only not in HTTP2_CASE:
+    if not any(arguments.only in case for case in (HANDSHAKE_CASE, HTTP2_CASE)):
         over_tls = []
     refuse_taken(peer.port for peer in peers + over_tls)
     processes, pids = {}, {}
@@ -237,8 +244,8 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
     for peer in peers + over_tls:
         begin(peer)
     results = {}
-    for case in (case for case in (*CASES, HTTP2_CASE) if arguments.only in case):
-        driven = over_tls if case == HTTP2_CASE else peers
+    for case in (case for case in ALL_CASES if arguments.only in case):
+        driven = peers if case in CASES else over_tls
         rounds = {peer.name: [] for peer in driven}
         for _ in range(arguments.rounds):
             for peer in driven:
