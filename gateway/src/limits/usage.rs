@@ -43,7 +43,7 @@ impl Limits {
     ) -> Vec<LimitUse> {
         let now = self.memory.now();
         let mut uses = Vec::new();
-        self.each_check(holder, routes, |check, route| {
+        self.each_check(holder, routes, None, |check, route| {
             let Some(level) = check.level(now) else {
                 return;
             };
@@ -114,11 +114,9 @@ impl Limits {
         routes: &[(&'r Arc<str>, &'r OfRoute)],
         name: Option<&str>,
     ) {
-        self.each_check(holder, routes, |check, _| {
-            if name.is_none_or(|name| *name == **check.name) {
-                let is_exact = check.sharing.is_some_and(|sharing| sharing.is_exact);
-                check.table.forget(check.subject, is_exact);
-            }
+        self.each_check(holder, routes, name, |check, _| {
+            let is_exact = check.sharing.is_some_and(|sharing| sharing.is_exact);
+            check.table.forget(check.subject, is_exact);
         });
         self.memory.lease_wanted.notify_one();
     }
@@ -131,19 +129,24 @@ impl Limits {
         routes: &[(&'r Arc<str>, &'r OfRoute)],
         name: Option<&str>,
     ) {
-        self.each_check(holder, routes, |check, _| {
-            if name.is_none_or(|name| *name == **check.name) {
-                check.table.hear(check.subject);
-            }
+        self.each_check(holder, routes, name, |check, _| {
+            check.table.hear(check.subject);
         });
     }
 
+    /// Calls `each` for the checks of the limit `only`, or of all.
     fn each_check<'r>(
         &self,
         holder: Holder<'_>,
         routes: &[(&'r Arc<str>, &'r OfRoute)],
+        only: Option<&str>,
         mut each: impl FnMut(&Check<'_>, Option<&'r Arc<str>>),
     ) {
+        let mut each = |check: &Check<'_>, route| {
+            if only.is_none_or(|name| *name == **check.name) {
+                each(check, route);
+            }
+        };
         let facts = |route: &'r str| Facts {
             holder: Some(holder),
             address: CallerAddress::Unknown,
